@@ -1,0 +1,5 @@
+//! Listeners.
+
+mod params;
+
+pub use params::Params;

@@ -1,0 +1,197 @@
+//! Where entries live: the trait that every store implements.
+//!
+//! Owns the contract between the guard and whatever keeps the entries. A store compares tokens, never fingerprints, and
+//! decides nothing about HTTP. It may use `idempotency` and nothing above it.
+
+#[cfg(feature = "store-contract")]
+pub mod contract;
+pub mod memory;
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::idempotency::{Claim, Entry, Outcome, Owner, RequestId};
+
+/// Where entries live. Implement it to bring your own store; run `store::contract` against it.
+///
+/// Every method is one atomic step. The store owns time: leases and ttls come in as durations and are judged by one
+/// clock that all replicas share (the server's own, for a shared store), so clock skew between replicas is harmless.
+/// Losing a race is a result and not an error. There are no default methods: a wrapper that forgets one does not compile.
+///
+/// An in-flight entry whose lease has run out reads as [`State::Unknown`] with [`UnknownCause::OwnerLost`], and expires
+/// one `ttl` after the lease's end. An in-flight entry whose lease runs never expires.
+///
+/// [`State::Unknown`]: crate::idempotency::State::Unknown
+/// [`UnknownCause::OwnerLost`]: crate::idempotency::UnknownCause::OwnerLost
+#[async_trait]
+pub trait Store: Debug + Send + Sync + 'static {
+    /// Prepares the store and checks that it can be used. Called once, before any listener is bound.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be used: the start stops with this cause.
+    async fn setup(&self) -> Result<(), StoreError>;
+
+    /// What stands under `id`; `None` if nothing does, or what stood there has expired.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be asked.
+    async fn lookup(&self, id: &RequestId) -> Result<Option<Entry>, StoreError>;
+
+    /// Inserts an in-flight entry, unless a live one stands there. A claim whose own token stands there is
+    /// [`Insert::Inserted`] again (a re-sent claim), and so is one whose `replaces` names an `Unknown` entry that stands
+    /// there. At its bound a store first drops what has expired.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Full`] at the bound, [`StoreError::Unavailable`] if the store cannot be asked: the claim may then
+    /// have landed all the same.
+    async fn insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError>;
+
+    /// Begins the lease anew. [`Write::Lost`] if another token or none stands there, the entry is no longer in flight, or
+    /// its lease has run out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be asked.
+    async fn renew(&self, id: &RequestId, owner: Owner, lease: Duration) -> Result<Write, StoreError>;
+
+    /// Records how the request ended, and begins the ttl. The fingerprint and the caller stay.
+    ///
+    /// By the token that stands there: an in-flight entry becomes anything, an `Unknown` one (a lapsed lease included)
+    /// becomes completed. Whatever stands there already stays: the same outcome again is applied, any other is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be asked: the record may then have landed all the same.
+    async fn update(
+        &self,
+        id: &RequestId,
+        owner: Owner,
+        outcome: &Outcome,
+        ttl: Duration,
+    ) -> Result<Update, StoreError>;
+
+    /// Removes the entry, in whatever state it is, if `owner` stands there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be asked.
+    async fn remove(&self, id: &RequestId, owner: Owner) -> Result<Write, StoreError>;
+
+    /// Drops what has expired, and returns how many entries that were. Safe to run on every replica at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be asked.
+    async fn prune(&self) -> Result<u64, StoreError>;
+
+    /// Returns once the entry is no longer in flight (settled, removed, or its lease over), or `patience` is over. A
+    /// caller judges anew what stands there: returning early is allowed, returning late is not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be asked.
+    async fn settled(&self, id: &RequestId, patience: Duration) -> Result<(), StoreError>;
+
+    /// In-flight and unknown entries, oldest claim first, a page at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the store cannot be asked.
+    async fn list(&self, page: &PageRequest) -> Result<Page, StoreError>;
+}
+
+/// What came of an insert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Insert {
+    /// The claim stands: its owner may run the request.
+    Inserted,
+    /// Something else stands there.
+    Exists(Entry),
+}
+
+/// What came of a conditional write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Write {
+    /// The owner's token stood there, and the write was made.
+    Applied,
+    /// It did not, and nothing was changed.
+    Lost,
+}
+
+/// What came of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Update {
+    /// The outcome stands there.
+    Applied {
+        /// When the entry will be gone, as every later reader will see it.
+        expires_at: SystemTime,
+    },
+    /// Another token or none stands there, or another outcome. Nothing was changed.
+    Lost,
+}
+
+/// Which entries to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Begin after this entry: the `next` of the page before.
+    pub after: Option<Cursor>,
+    /// At most this many entries.
+    pub limit_entries: usize,
+}
+
+/// A place in the list of entries: a claim's time in the store's own count, then its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// When the entry was claimed, in milliseconds of the store's clock.
+    pub claimed_at_ms: u64,
+    /// The entry's id.
+    pub id: RequestId,
+}
+
+/// Some of the entries that are in flight or unknown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The entries, oldest claim first.
+    pub entries: Vec<Listed>,
+    /// Where the next page begins; `None` if this was the last one.
+    pub next: Option<Cursor>,
+}
+
+/// An entry as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The entry's id.
+    pub id: RequestId,
+    /// How long ago it was claimed.
+    pub age: Duration,
+    /// The entry itself.
+    pub entry: Entry,
+}
+
+/// Why a store could not do its work.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// What stands there cannot be read by this build.
+    #[error("the store holds an entry that this build cannot read: {0}")]
+    Corrupt(#[source] Box<dyn Error + Send + Sync>),
+    /// The bound is reached and nothing has expired.
+    #[error("the store is full: it holds {max_entries} live entries, as many as it may")]
+    Full {
+        /// The bound.
+        max_entries: u64,
+    },
+    /// The store did not answer, or not in time.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
