@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderName, Method};
 
 use crate::guard::Rules;
 use crate::idempotency::{FingerprintRule, KeyRules};
@@ -154,10 +154,3 @@ pub enum UpstreamHost {
     /// The endpoint's authority.
     Endpoint,
 }
-
-/// Statuses may be released, except those that say that something was done.
-#[must_use]
-pub fn may_be_released(status: u16) -> bool {
-    StatusCode::from_u16(status).is_ok_and(|status| status.is_client_error() || status.is_server_error())
-}
-
