@@ -109,8 +109,8 @@ impl Selection {
 enum Node<'a> {
     Literal(&'a str),
     Text(String),
-    Array(Vec<(String, Node<'a>)>),
-    Object(BTreeMap<String, Node<'a>>),
+    Array(Vec<(String, Self)>),
+    Object(BTreeMap<String, Self>),
 }
 
 impl<'a> Node<'a> {
