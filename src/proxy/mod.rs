@@ -1,3 +1,5 @@
 //! The HTTP edge.
 
+pub mod path;
 pub mod policy;
+pub mod route;

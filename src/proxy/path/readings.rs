@@ -191,16 +191,16 @@ fn backslashes_to_slashes(path: &[u8]) -> Vec<u8> {
 }
 
 fn cut_parameters_of_segments(path: &[u8]) -> Vec<u8> {
-    map_segments(path, |segment| until(segment, |byte| byte == b';'))
+    map_segments(path, |segment| segment.split(|byte| *byte == b';').next().unwrap_or_default())
 }
 
 fn cut_at_parameters(path: &[u8]) -> Vec<u8> {
-    until(path, |byte| byte == b';').to_vec()
+    before_last(path, |byte| byte == b';').to_vec()
 }
 
 /// Where a C string, a query or a fragment would begin to matter: decoding alone produces these bytes.
 fn cut_at_end_mark(path: &[u8]) -> Vec<u8> {
-    until(path, |byte| matches!(byte, 0 | b'?' | b'#')).to_vec()
+    before_last(path, |byte| matches!(byte, 0 | b'?' | b'#')).to_vec()
 }
 
 fn merge_slashes(path: &[u8]) -> Vec<u8> {
@@ -249,8 +249,9 @@ fn is_blank(byte: u8) -> bool {
     byte <= b' '
 }
 
-fn until(path: &[u8], ends: fn(u8) -> bool) -> &[u8] {
-    path.split(|byte| ends(*byte)).next().unwrap_or_default()
+/// What is taken again is cut at the mark before it, down to the first.
+fn before_last(path: &[u8], marks: fn(u8) -> bool) -> &[u8] {
+    path.rsplitn(2, |byte| marks(*byte)).last().unwrap_or_default()
 }
 
 fn trim(path: &[u8], drops: fn(u8) -> bool) -> &[u8] {
