@@ -13,6 +13,7 @@ mod clock;
 mod record;
 mod shard;
 mod table;
+mod u48;
 mod waiter;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::idempotency::{
 
 use super::answers::Serial;
 use super::clock::Millis;
+use super::u48::U48;
 
 #[derive(Debug)]
 pub(super) struct Record {
@@ -20,21 +21,25 @@ pub(super) struct Record {
     standing: Standing,
 }
 
-/// What is known of the request. `InFlight` is boxed: its three times would make every completed record larger.
+/// What is known of the request. Times are kept in six bytes: eight would make every record larger.
 #[derive(Debug)]
 enum Standing {
-    InFlight(Box<Lease>),
-    Unknown { cause: UnknownCause, claimed_at: Millis, expires_at: Millis },
-    Completed { status: u16, answer: Option<Serial>, expires_at: Millis },
-}
-
-/// A sign of life, and what follows if it is the last one.
-#[derive(Debug)]
-struct Lease {
-    claimed_at: Millis,
-    ends_at: Millis,
-    /// From the lease's end, should the owner die.
-    ttl_ms: Millis,
+    /// `ttl` runs from the lease's end, should the owner die.
+    InFlight {
+        claimed_at: U48,
+        lease_ends_at: U48,
+        ttl: U48,
+    },
+    Unknown {
+        cause: UnknownCause,
+        claimed_at: U48,
+        expires_at: U48,
+    },
+    Completed {
+        status: u16,
+        answer: Option<Serial>,
+        expires_at: U48,
+    },
 }
 
 /// What a reader finds.
@@ -69,7 +74,11 @@ impl Record {
             owner: claim.owner.token().to_le_bytes(),
             fingerprint: claim.fingerprint,
             caller: claim.caller.map(Box::new),
-            standing: Standing::InFlight(Box::new(Lease { claimed_at: now, ends_at: lease_ends_at, ttl_ms })),
+            standing: Standing::InFlight {
+                claimed_at: U48::new(now),
+                lease_ends_at: U48::new(lease_ends_at),
+                ttl: U48::new(ttl_ms),
+            },
         }
     }
 
@@ -86,36 +95,32 @@ impl Record {
     }
 
     /// When the record is gone if nothing more is heard of it. Renewals move it.
-    pub(super) fn expires_at(&self) -> Millis {
-        match &self.standing {
-            Standing::InFlight(lease) => lease.expires_at(),
-            Standing::Unknown { expires_at, .. } | Standing::Completed { expires_at, .. } => *expires_at,
+    pub(super) const fn expires_at(&self) -> Millis {
+        match self.standing {
+            Standing::InFlight { lease_ends_at, ttl, .. } => lease_ends_at.get() + ttl.get(),
+            Standing::Unknown { expires_at, .. } | Standing::Completed { expires_at, .. } => expires_at.get(),
         }
     }
 
     /// What a reader finds in a record that has not expired.
     pub(super) fn read(&self, now: Millis) -> Reading {
-        match &self.standing {
-            Standing::InFlight(lease) if now < lease.ends_at => {
-                Reading::InFlight { lease_ends_at: lease.ends_at }
+        let expires_at = self.expires_at();
+        match self.standing {
+            Standing::InFlight { lease_ends_at, .. } if now < lease_ends_at.get() => {
+                Reading::InFlight { lease_ends_at: lease_ends_at.get() }
             }
-            Standing::InFlight(lease) => {
-                Reading::Unknown { cause: UnknownCause::OwnerLost, expires_at: lease.expires_at() }
-            }
-            Standing::Unknown { cause, expires_at, .. } => {
-                Reading::Unknown { cause: *cause, expires_at: *expires_at }
-            }
-            Standing::Completed { status, answer, expires_at } => {
-                Reading::Completed { status: *status, answer: *answer, expires_at: *expires_at }
-            }
+            Standing::InFlight { .. } => Reading::Unknown { cause: UnknownCause::OwnerLost, expires_at },
+            Standing::Unknown { cause, .. } => Reading::Unknown { cause, expires_at },
+            Standing::Completed { status, answer, .. } => Reading::Completed { status, answer, expires_at },
         }
     }
 
     /// When an entry that is not completed was claimed.
-    pub(super) fn claimed_at(&self) -> Option<Millis> {
-        match &self.standing {
-            Standing::InFlight(lease) => Some(lease.claimed_at),
-            Standing::Unknown { claimed_at, .. } => Some(*claimed_at),
+    pub(super) const fn claimed_at(&self) -> Option<Millis> {
+        match self.standing {
+            Standing::InFlight { claimed_at, .. } | Standing::Unknown { claimed_at, .. } => {
+                Some(claimed_at.get())
+            }
             Standing::Completed { .. } => None,
         }
     }
@@ -124,18 +129,18 @@ impl Record {
     pub(super) const fn answer(&self) -> Option<Serial> {
         match self.standing {
             Standing::Completed { answer, .. } => answer,
-            Standing::InFlight(_) | Standing::Unknown { .. } => None,
+            Standing::InFlight { .. } | Standing::Unknown { .. } => None,
         }
     }
 
     /// Begins the lease anew; `false` if it does not run.
     pub(super) fn renew(&mut self, now: Millis, ends_at: Millis) -> bool {
         match &mut self.standing {
-            Standing::InFlight(lease) if now < lease.ends_at => {
-                lease.ends_at = ends_at;
+            Standing::InFlight { lease_ends_at, .. } if now < lease_ends_at.get() => {
+                *lease_ends_at = U48::new(ends_at);
                 true
             }
-            Standing::InFlight(_) | Standing::Unknown { .. } | Standing::Completed { .. } => false,
+            Standing::InFlight { .. } | Standing::Unknown { .. } | Standing::Completed { .. } => false,
         }
     }
 
@@ -147,22 +152,17 @@ impl Record {
         now: Millis,
         expires_at: Millis,
     ) {
+        let expires_at = U48::new(expires_at);
         self.standing = match outcome {
             Outcome::Completed(kept) => Standing::Completed { status: kept.status(), answer, expires_at },
             Outcome::NotRetained { status } => {
                 Standing::Completed { status: *status, answer: None, expires_at }
             }
             Outcome::Unknown(cause) => {
-                let claimed_at = self.claimed_at().unwrap_or(now);
+                let claimed_at = U48::new(self.claimed_at().unwrap_or(now));
                 Standing::Unknown { cause: *cause, claimed_at, expires_at }
             }
         };
-    }
-}
-
-impl Lease {
-    const fn expires_at(&self) -> Millis {
-        self.ends_at.saturating_add(self.ttl_ms)
     }
 }
 
@@ -192,6 +192,6 @@ mod tests {
     #[test]
     fn a_record_is_small() {
         // What a stored answer costs beside its bytes is mostly moka's; this is our part of it.
-        assert_eq!(size_of::<Record>(), 104);
+        assert_eq!(size_of::<Record>(), 96);
     }
 }
