@@ -1,5 +1,6 @@
 //! Oncegate: a reverse proxy that makes APIs safe to retry.
 
+pub mod config;
 pub mod guard;
 pub mod idempotency;
 pub mod proxy;
