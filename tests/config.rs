@@ -1,7 +1,7 @@
 //! Every file under `tests/config/`, and the shipped `proxy.toml`, against the messages that stand beside it.
 //!
-//! `valid/NAME.toml` has no mistake, and the warnings of `NAME.warnings`. `invalid/NAME.toml` has the mistakes of
-//! `NAME.expected`. Run with `ONCEGATE_BLESS=1` to write the messages anew, then read the difference.
+//! `valid/NAME.toml` has no mistake, the warnings of `NAME.warnings`, and runs what `NAME.described` says.
+//! `invalid/NAME.toml` has the mistakes of `NAME.expected`. Run with `ONCEGATE_BLESS=1` to write the messages anew, then read the difference.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,6 +15,7 @@ fn every_valid_file_has_its_warnings_and_no_mistake() {
     assert!(!files.is_empty());
     for path in files {
         compare(&path.with_extension("warnings"), &warnings_of(&path));
+        compare(&path.with_extension("described"), &config::describe(&config::load(&path).unwrap().settings));
     }
 }
 
@@ -47,6 +48,16 @@ fn the_shipped_file_has_no_mistake_and_warns_of_its_store_only() {
     let warnings = warnings_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml"));
     assert_eq!(warnings.lines().count(), 1, "{warnings}");
     assert!(warnings.contains("keys are forgotten at restart"), "{warnings}");
+}
+
+#[test]
+fn the_shipped_file_says_what_it_can_carry() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml");
+    let described = config::describe(&config::load(&path).unwrap().settings);
+    assert!(
+        described.contains("1,000,000 entries over 48h: 5.8 new keys per second, sustained"),
+        "the longest ttl of a guarded route counts:\n{described}"
+    );
 }
 
 #[test]

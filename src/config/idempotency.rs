@@ -14,6 +14,7 @@ use super::values::{
     DAY, MILLISECOND, SECOND, choice, count, duration, flag, list, one_or_some_of, size, some_of, text,
     text_as,
 };
+use super::words::{FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN};
 use crate::guard::{OnInFlight, Rules};
 use crate::idempotency::{BodyRule, FingerprintRule, KeyRules, KeySyntax, OnUnknown, Selection};
 use crate::proxy::policy::{CallerSource, GuardPolicy, OnOtherCaller, OnStoreError};
@@ -111,15 +112,6 @@ impl Idempotency {
 
     /// Reads the settings that stand in `section`; the others are those of `base`.
     pub(super) fn read(section: &mut Section<'_>, base: Self) -> Self {
-        let key_required = choice(&[("required", true), ("optional", false)]);
-        let key_syntax = choice(&[("lenient", KeySyntax::Lenient), ("strict", KeySyntax::Strict)]);
-        let on_other_caller =
-            choice(&[("isolate", OnOtherCaller::Isolate), ("refuse", OnOtherCaller::Refuse)]);
-        let on_in_flight = choice(&[("reject", false), ("wait", true)]);
-        let on_unknown = choice(&[("reject", OnUnknown::Reject), ("retry", OnUnknown::Retry)]);
-        let on_store_error = choice(&[("reject", OnStoreError::Reject), ("pass", OnStoreError::Pass)]);
-        let fingerprint =
-            choice(&[("body", Fingerprint::Body), ("json", Fingerprint::Json), ("none", Fingerprint::None)]);
         let no_header = "name the field that carries the key, as in \"Idempotency-Key\"";
         let no_method = "name a method, as in [\"POST\"], or guard nothing with guarded = false on the route";
         let timeout = || duration(MILLISECOND..=DAY);
@@ -127,13 +119,13 @@ impl Idempotency {
         Self {
             header: section.read("header", base.header, one_or_some_of(text_as(request_mark), no_header)),
             methods: section.read("methods", base.methods, some_of(text_as(method), no_method)),
-            key_required: section.read("key", base.key_required, key_required),
-            key_syntax: section.read("key_syntax", base.key_syntax, key_syntax),
+            key_required: section.read("key", base.key_required, choice(&KEY)),
+            key_syntax: section.read("key_syntax", base.key_syntax, choice(&KEY_SYNTAX)),
             max_key_length: section.read("max_key_length", base.max_key_length, count(1..=4_096)),
             ttl: section.read("ttl", base.ttl, duration(SECOND..=LONGEST_TTL)),
             caller: section.read("caller", base.caller, list(text_as(caller))),
-            on_other_caller: section.read("on_other_caller", base.on_other_caller, on_other_caller),
-            fingerprint: section.read("fingerprint", base.fingerprint, fingerprint),
+            on_other_caller: section.read("on_other_caller", base.on_other_caller, choice(&ON_OTHER_CALLER)),
+            fingerprint: section.read("fingerprint", base.fingerprint, choice(&FINGERPRINT)),
             fingerprint_include: section.read("fingerprint_include", base.fingerprint_include, list(pointer)),
             fingerprint_exclude: section.read("fingerprint_exclude", base.fingerprint_exclude, list(pointer)),
             fingerprint_headers: section.read(
@@ -141,15 +133,15 @@ impl Idempotency {
                 base.fingerprint_headers,
                 list(text_as(request_mark)),
             ),
-            waits: section.read("on_in_flight", base.waits, on_in_flight),
+            waits: section.read("on_in_flight", base.waits, choice(&ON_IN_FLIGHT)),
             wait_timeout: section.read(
                 "wait_timeout",
                 base.wait_timeout,
                 duration(MILLISECOND..=Duration::from_hours(1)),
             ),
             retry_after: section.read("retry_after", base.retry_after, retry_after),
-            on_unknown: section.read("on_unknown", base.on_unknown, on_unknown),
-            on_store_error: section.read("on_store_error", base.on_store_error, on_store_error),
+            on_unknown: section.read("on_unknown", base.on_unknown, choice(&ON_UNKNOWN)),
+            on_store_error: section.read("on_store_error", base.on_store_error, choice(&ON_STORE_ERROR)),
             release_status: section.read("release_status", base.release_status, list(status)),
             max_request_body: section.read("max_request_body", base.max_request_body, body()),
             request_body_timeout: section.read("request_body_timeout", base.request_body_timeout, timeout()),

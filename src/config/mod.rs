@@ -17,16 +17,17 @@ mod reader;
 mod report;
 mod routes;
 mod store;
+mod syntax;
 mod upstreams;
 mod values;
 mod wording;
+mod words;
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use toml::de::DeTable;
 
 pub use describe::describe;
 pub use report::Diagnostic;
@@ -113,15 +114,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 ///
 /// # Errors
 ///
-/// [`ConfigError::Invalid`] with every mistake. A text that is not TOML is refused for that alone: what the rest of it
-/// means cannot be known.
+/// [`ConfigError::Invalid`] with every mistake.
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, ConfigError> {
-    let (document, errors) = DeTable::parse_recoverable(text);
     let report = Report::new(text);
-    for error in &errors {
-        report.mistake(error.span().map_or(0, |span| span.start), syntax_mistake(error));
-    }
-    let settings = errors.is_empty().then(|| settings(Section::new("the file", &document, &report), &report));
+    let document = syntax::document(text, &report);
+    let settings = document.as_ref().map(|document| settings(Section::root(document, &report), &report));
     let (mistakes, warnings) = report.finish();
     match settings {
         Some(settings) if mistakes.is_empty() => Ok(Loaded { settings, warnings }),
@@ -193,13 +190,6 @@ fn mend_of_reading(source: &io::Error) -> &'static str {
     } else {
         "name a readable TOML file with --config or ONCEGATE_CONFIG"
     }
-}
-
-fn syntax_mistake(error: &toml::de::Error) -> String {
-    format!(
-        "this is not TOML: {}; mend it as in key = \"text\", key = 1 or key = [\"a\", \"b\"]",
-        error.message()
-    )
 }
 
 fn lines(file_name: &str, mistakes: &[Diagnostic]) -> String {

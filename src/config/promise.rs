@@ -48,6 +48,12 @@ pub(super) fn weakened(settings: &Idempotency, report: &Report<'_>) {
         "`allow_ambiguous_path`: every spelling of a path has keys of its own, so a retry under another spelling runs \
          again; keep false unless clients need such paths",
     );
+    warn_if(
+        settings.expires_header.value == Some(http::header::EXPIRES),
+        settings.expires_header.at(),
+        "`expires_header`: `Expires` makes answers to POST look cacheable; name a field of its own, as in \
+         \"Idempotency-Expires\"",
+    );
     released_statuses(settings, report);
 }
 

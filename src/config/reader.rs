@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::report::Report;
+use super::wording;
 
 /// A table that is being read.
 pub(super) struct Section<'a> {
@@ -78,12 +79,9 @@ impl Setting<u64> {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(
-        title: impl Into<String>,
-        document: &'a Spanned<DeTable<'a>>,
-        report: &'a Report<'a>,
-    ) -> Self {
-        Self::at(title, document.get_ref(), document.span().start, report)
+    /// The document itself.
+    pub(super) fn root(document: &'a Spanned<DeTable<'a>>, report: &'a Report<'a>) -> Self {
+        Self::at("the file", document.get_ref(), document.span().start, report)
     }
 
     fn at(title: impl Into<String>, table: &'a DeTable<'a>, at: usize, report: &'a Report<'a>) -> Self {
@@ -221,10 +219,18 @@ impl<'a> Section<'a> {
 
     fn mend(&self, unknown: &str) -> String {
         let distance = |known: &&str| strsim::damerau_levenshtein(known, unknown);
-        match self.known.iter().copied().min_by_key(distance) {
-            Some(nearest) if distance(&nearest) <= unknown.len() / 3 => format!("did you mean `{nearest}`?"),
-            _ => "remove it, or look up its name in proxy.toml".to_owned(),
+        let nearest = self.known.iter().copied().min_by_key(distance);
+        let similar: Vec<String> = match nearest.filter(|nearest| distance(nearest) <= unknown.len() / 3) {
+            Some(nearest) => vec![format!("`{nearest}`")],
+            None => {
+                let longer = self.known.iter().filter(|known| known.contains(unknown));
+                longer.map(|known| format!("`{known}`")).collect()
+            }
+        };
+        if similar.is_empty() {
+            return "remove it, or look up its name in the shipped proxy.toml".to_owned();
         }
+        format!("did you mean {}?", wording::alternatives(&similar))
     }
 
     fn key_at(&self, key: &str) -> Option<usize> {

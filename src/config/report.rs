@@ -27,6 +27,8 @@ impl fmt::Display for Diagnostic {
 pub(super) struct Report<'a> {
     text: &'a str,
     mistakes: RefCell<Vec<Remark>>,
+    /// Mistakes of TOML itself. Whatever else is said of their lines is a misunderstanding.
+    unreadable: RefCell<Vec<Remark>>,
     warnings: RefCell<Vec<Remark>>,
 }
 
@@ -34,12 +36,21 @@ pub(super) struct Report<'a> {
 type Remark = (usize, String);
 
 impl<'a> Report<'a> {
-    pub(super) const fn new(text: &'a str) -> Self {
-        Self { text, mistakes: RefCell::new(Vec::new()), warnings: RefCell::new(Vec::new()) }
+    pub(super) fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            mistakes: RefCell::default(),
+            unreadable: RefCell::default(),
+            warnings: RefCell::default(),
+        }
     }
 
     pub(super) fn mistake(&self, at: usize, message: impl Into<String>) {
         self.mistakes.borrow_mut().push((at, message.into()));
+    }
+
+    pub(super) fn unreadable(&self, at: usize, message: impl Into<String>) {
+        self.unreadable.borrow_mut().push((at, message.into()));
     }
 
     pub(super) fn warning(&self, at: usize, message: impl Into<String>) {
@@ -48,14 +59,20 @@ impl<'a> Report<'a> {
 
     /// The mistakes, then the warnings, each in the order of the file and none twice.
     pub(super) fn finish(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        let sorted = |remarks: RefCell<Vec<Remark>>| {
-            let mut remarks = remarks.into_inner();
-            remarks.sort();
-            remarks.dedup();
-            remarks.into_iter().map(|(at, message)| locate(self.text, at, message)).collect()
-        };
-        (sorted(self.mistakes), sorted(self.warnings))
+        let unreadable = located(self.text, self.unreadable);
+        let mut mistakes = located(self.text, self.mistakes);
+        mistakes.retain(|mistake| unreadable.iter().all(|other| other.line != mistake.line));
+        mistakes.extend(unreadable);
+        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        (mistakes, located(self.text, self.warnings))
     }
+}
+
+fn located(text: &str, remarks: RefCell<Vec<Remark>>) -> Vec<Diagnostic> {
+    let mut remarks = remarks.into_inner();
+    remarks.sort();
+    remarks.dedup();
+    remarks.into_iter().map(|(at, message)| locate(text, at, message)).collect()
 }
 
 fn locate(text: &str, at: usize, message: String) -> Diagnostic {
@@ -81,6 +98,16 @@ mod tests {
             let found = locate(text, at, String::new());
             assert_eq!((found.line, found.column), (line, column), "offset {at}");
         }
+    }
+
+    #[test]
+    fn nothing_else_is_said_of_a_line_that_is_not_toml() {
+        let report = Report::new("a\nb = c\n");
+        report.mistake(6, "no choice");
+        report.mistake(0, "unknown");
+        report.unreadable(2, "not TOML");
+        let printed: Vec<String> = report.finish().0.iter().map(ToString::to_string).collect();
+        assert_eq!(printed, ["1:1: unknown", "2:1: not TOML"]);
     }
 
     #[test]

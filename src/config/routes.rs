@@ -87,6 +87,9 @@ fn route(
     let upgrades =
         section.read("upgrades", defaults::UPGRADES.map(str::to_owned).to_vec(), list(text_as(upgrade)));
     let guarded = section.read("guarded", true, flag);
+    if let Some(item) = section.get("max_waiters") {
+        item.refuse::<()>("one bound holds for all routes; move it to [idempotency]");
+    }
     let mark = section.mark();
     let idempotency = Idempotency::read(&mut section, base.clone());
     if !guarded.value {

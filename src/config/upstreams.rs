@@ -8,6 +8,7 @@ use super::reader::{Section, Setting};
 use super::report::Report;
 use super::values::{DAY, MILLISECOND, choice, count, duration, some_of, text_as};
 use super::wording;
+use super::words::UPSTREAM_HOST;
 use crate::proxy::policy::{Upstream, UpstreamHost};
 
 /// An upstream, and where its name stands.
@@ -47,7 +48,6 @@ fn upstream(name: &str, mut section: Section<'_>, report: &Report<'_>) -> Upstre
         section.read("max_reuse_idle", defaults::MAX_REUSE_IDLE, duration(Duration::ZERO..=DAY));
     refuse_endless_patience(&response_timeout, &attempt_timeout, report);
     warn_of_idle_reuse(&max_reuse_idle, &idle_timeout, report);
-    let host = [("client", UpstreamHost::Client), ("upstream", UpstreamHost::Endpoint)];
     let upstream = Upstream {
         name: name.to_owned(),
         endpoints: endpoints.map(|endpoints| endpoints.value).unwrap_or_default(),
@@ -61,7 +61,7 @@ fn upstream(name: &str, mut section: Section<'_>, report: &Report<'_>) -> Upstre
         max_idle_connections: section
             .read("max_idle_connections", defaults::MAX_IDLE_CONNECTIONS, count(0..=65_536))
             .value,
-        host: section.read("host", UpstreamHost::default(), choice(&host)).value,
+        host: section.read("host", UpstreamHost::default(), choice(&UPSTREAM_HOST)).value,
     };
     section.finish();
     upstream

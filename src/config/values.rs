@@ -55,7 +55,8 @@ pub(super) fn choice<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Item<'_>) -> Opti
 /// A duration with its unit, as in `"30s"`.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Item<'_>) -> Option<Duration> {
     move |item| {
-        if let Some(number) = item.value().as_integer() {
+        let number = item.value().as_integer().map(ToString::to_string);
+        if let Some(number) = number.or_else(|| item.value().as_float().map(ToString::to_string)) {
             return item.refuse(format!("{number} has no unit; write a unit, as in \"{number}s\""));
         }
         let written = text(item)?;
