@@ -154,7 +154,10 @@ pub fn caller(headers: &HeaderMap, policy: &GuardPolicy) -> Result<CallerHash, P
                 }
                 hasher.mark(name.as_str(), values());
             }
-            CallerSource::Cookie(name) => hasher.mark(name, cookies(headers, name)),
+            CallerSource::Cookie(name) => {
+                hasher.mark("cookie", [name.as_bytes()]);
+                hasher.mark(name, cookies(headers, name));
+            }
         }
     }
     Ok(hasher.finish())

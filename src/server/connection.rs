@@ -81,7 +81,7 @@ impl Connection {
 async fn never_begins(begun: &AtomicBool) {
     sleep(DRAIN_LINGER).await;
     if begun.load(Ordering::Relaxed) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
