@@ -3,6 +3,8 @@
 //! `valid/NAME.toml` has no mistake, and the warnings of `NAME.warnings`. `invalid/NAME.toml` has the mistakes of
 //! `NAME.expected`. Run with `ONCEGATE_BLESS=1` to write the messages anew, then read the difference.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails its test")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -90,13 +90,20 @@ fn refuse_shared_address(
     report: &Report<'_>,
 ) {
     let Some(admin) = admin else { return };
+    let collides = |own: &&SocketAddr| {
+        let same_ip =
+            own.ip() == admin.value.ip() || own.ip().is_unspecified() || admin.value.ip().is_unspecified();
+        same_ip && own.port() == admin.value.port() && own.port() != 0
+    };
     if let Some(at) = admin.at()
-        && admin.value.port() != 0
-        && listen.value.contains(&admin.value)
+        && let Some(own) = listen.value.iter().find(collides)
     {
+        let admin = admin.value;
         report.mistake(
             at,
-            format!("`listen`: requests and admin share {}; give [admin] a port of its own", admin.value),
+            format!(
+                "`listen`: {admin} is taken by {own}, where requests come; give [admin] a port of its own"
+            ),
         );
     }
 }
