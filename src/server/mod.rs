@@ -1,5 +1,6 @@
 //! Listeners.
 
+pub mod framing;
 mod params;
 
 pub use params::Params;
