@@ -16,7 +16,7 @@ use super::plan::{Attempted, Fate, RELEASE_STATUS, Script};
 #[derive(Debug)]
 pub(crate) enum Response {
     /// The outcome of its own attempt.
-    Own(Attempt),
+    Own,
     Standing(Verdict),
     /// Try again: nothing was done for now.
     Refused,
@@ -55,8 +55,8 @@ impl Driver {
                 self.ledger.note(&by, &format!("waited in vain: {reason:?}"));
                 Response::Refused
             }
-            Ok(Admission::Standing { verdict, .. }) => {
-                self.ledger.given(by, &presented, &verdict);
+            Ok(Admission::Standing { verdict, waited }) => {
+                self.ledger.given(by, &presented, &verdict, waited);
                 Response::Standing(verdict)
             }
             Ok(Admission::Granted(permit)) => {
@@ -157,12 +157,15 @@ impl Driver {
         }
         self.ledger.note(&by, &format!("settles {attempt:?}"));
         let settled = permit.settle(attempt.clone()).await;
-        self.ledger.note(&by, &format!("responds, {}", if settled.expires_at.is_some() { "recorded" } else { "not recorded" }));
+        self.ledger.note(
+            &by,
+            &format!("responds, {}", if settled.expires_at.is_some() { "recorded" } else { "not recorded" }),
+        );
         if let (Some(number), Some(expires_at)) = (number, settled.expires_at) {
             self.ledger.pages().dispatches[number].expires_at = Some(expires_at);
             self.check_record(by, presented, &attempt).await;
         }
-        Response::Own(attempt)
+        Response::Own
     }
 
     /// Record before respond (I5).
@@ -170,7 +173,9 @@ impl Driver {
         let entry = self.store.lookup(&presented.id).await.expect("the store itself does not fail");
         let recorded = match (entry.map(|entry| entry.state), attempt) {
             (Some(State::Completed { answer: Some(kept), .. }), Attempt::Answered(answer)) => kept == *answer,
-            (Some(State::Completed { status: kept, answer: None }), Attempt::NotKept { status }) => kept == *status,
+            (Some(State::Completed { status: kept, answer: None }), Attempt::NotKept { status }) => {
+                kept == *status
+            }
             (Some(State::Unknown(_)), Attempt::Unknown(_)) => true,
             _ => false,
         };

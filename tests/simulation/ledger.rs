@@ -145,7 +145,8 @@ impl Ledger {
         if let Some(was) = was.filter(|_| replaced) {
             // A lapsed lease may not have been looked at since.
             let expired = was.dies_at.unwrap_or(was.lease_until + self.ttl) <= now + SLACK;
-            let taken_over = self.reruns_unknown && is.is_some() && matches!(was.entry.state, State::Unknown(_));
+            let taken_over =
+                self.reruns_unknown && is.is_some() && matches!(was.entry.state, State::Unknown(_));
             if !expired && !taken_over {
                 if matches!(was.entry.state, State::Completed { .. }) {
                     found.push("I3, I7: a completed entry went away before its ttl");
@@ -164,7 +165,9 @@ impl Ledger {
         }
         let Some(is) = is else { return found };
         match was.filter(|_| !replaced) {
-            None if is.state != State::InFlight => found.push("an entry began in another state than in flight"),
+            None if is.state != State::InFlight => {
+                found.push("an entry began in another state than in flight")
+            }
             None => {}
             Some(was) => {
                 if was.entry.fingerprint != is.fingerprint || was.entry.caller != is.caller {
@@ -191,19 +194,28 @@ impl Ledger {
     }
 
     /// The upstream gets a request, while `standing` stands. Returns its number.
-    pub(crate) fn dispatched(&self, by: Try, presented: &Presented, asked: &Presented, standing: Option<Entry>) -> usize {
+    pub(crate) fn dispatched(
+        &self,
+        by: Try,
+        presented: &Presented,
+        asked: &Presented,
+        standing: Option<Entry>,
+    ) -> usize {
         let now = Instant::now();
         let id = &presented.id;
         self.note(&by, &format!("sends {}, {} stands", short(id), self.show(standing.as_ref())));
         let own = standing.filter(|entry| {
-            entry.fingerprint == asked.fingerprint && entry.caller == asked.caller && entry.state == State::InFlight
+            entry.fingerprint == asked.fingerprint
+                && entry.caller == asked.caller
+                && entry.state == State::InFlight
         });
         if own.is_none() {
             self.violation(format!("I2: {by} sends {} without a claim in flight", short(id)));
         }
         let owner = own.map(|entry| entry.owner);
         let mut pages = self.pages();
-        let alive = |sent: &&Dispatch| sent.presented.id == *id && !sent.void && now + SLACK < sent.at + self.ttl;
+        let alive =
+            |sent: &&Dispatch| sent.presented.id == *id && !sent.void && now + SLACK < sent.at + self.ttl;
         let twice = pages.dispatches.iter().any(|sent| alive(&sent)) && !self.reruns_unknown;
         let shared = owner.is_some() && pages.dispatches.iter().any(|sent| sent.owner == owner);
         let (answer, status, expires_at) = (None, None, None);
@@ -234,13 +246,20 @@ impl Ledger {
     }
 
     /// A client is given `verdict`: is it what the entry says that the store showed?
-    pub(crate) fn given(&self, by: Try, presented: &Presented, verdict: &Verdict) {
-        self.note(&by, &format!("is given {verdict:?}", ));
+    pub(crate) fn given(&self, by: Try, presented: &Presented, verdict: &Verdict, waited: bool) {
+        let how = if waited { "waited for" } else { "is given" };
+        let shown = match verdict {
+            Verdict::Replay { answer, .. } => format!("Replay of {answer:?}"),
+            other => format!("{other:?}"),
+        };
+        self.note(&by, &format!("{how} {shown}"));
         let pages = self.pages();
         let mut found = Vec::new();
         match pages.told.get(&by) {
             None => found.push("a verdict without an entry"),
-            Some(entry) if !follows(entry, presented, verdict) => found.push("I4: not the verdict on what stands"),
+            Some(entry) if !follows(entry, presented, verdict) => {
+                found.push("I4: not the verdict on what stands")
+            }
             Some(_) => {}
         }
         if let Verdict::Replay { answer, expires_at } = verdict {
@@ -285,8 +304,12 @@ fn follows(entry: &Entry, presented: &Presented, verdict: &Verdict) -> bool {
         // A take-over that others won too often ends as in flight.
         (State::Unknown(_), Verdict::InFlight) => true,
         (State::Unknown(cause), Verdict::Unknown(given)) => cause == given,
-        (State::Completed { answer: Some(answer), .. }, Verdict::Replay { answer: given, .. }) => answer == given,
-        (State::Completed { status, answer: None }, Verdict::NotRetained { status: given }) => status == given,
+        (State::Completed { answer: Some(answer), .. }, Verdict::Replay { answer: given, .. }) => {
+            answer == given
+        }
+        (State::Completed { status, answer: None }, Verdict::NotRetained { status: given }) => {
+            status == given
+        }
         _ => false,
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use oncegate::guard::{OnInFlight, Params, Rules};
-use oncegate::idempotency::{CallerHash, Fingerprint, NotSentCause, OnUnknown, Presented, RequestId, UnknownCause};
+use oncegate::idempotency::{
+    CallerHash, Fingerprint, NotSentCause, OnUnknown, Presented, RequestId, UnknownCause,
+};
 use tokio::time::Instant;
 
 use super::faulty::Weather;
@@ -17,6 +19,7 @@ pub(crate) struct Plan {
     pub(crate) ttl: Duration,
     pub(crate) on_unknown: OnUnknown,
     pub(crate) keys: u64,
+    pub(crate) max_entries: u64,
     /// Callers share their keys, and a stranger is refused.
     pub(crate) refuses_others: bool,
     pub(crate) weather: Vec<Weather>,
@@ -96,12 +99,13 @@ impl Plan {
             ttl,
             on_unknown,
             keys,
+            max_entries: if rng.percent(90) { 100 } else { 1 },
             refuses_others,
             weather,
             clients: Vec::new(),
             calm_from: until,
         };
-        plan.clients = (0..rng.between(3, 14)).map(|_| plan.client(rng)).collect();
+        plan.clients = (0..rng.between(3, 24)).map(|_| plan.client(rng)).collect();
         plan
     }
 

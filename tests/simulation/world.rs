@@ -6,14 +6,14 @@ use std::time::Duration;
 use oncegate::guard::Guard;
 use oncegate::idempotency::{OnUnknown, RequestId, State, Verdict};
 use oncegate::store::Store;
-use tokio::time::{Instant, sleep, timeout};
+use oncegate::store::memory::{MemoryParams, MemoryStore};
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::bugs::{Bug, Buggy};
 use super::driver::{Driver, Response};
 use super::faulty::{FaultyStore, TRY};
 use super::ledger::{Ledger, Try};
-use super::model::PlainStore;
 use super::plan::{Client, Plan};
 use super::rng::Rng;
 
@@ -27,17 +27,17 @@ const CLIENTS_END_WITHIN: Duration = Duration::from_secs(600);
 pub(crate) struct Report {
     pub(crate) violations: Vec<String>,
     pub(crate) history: Vec<String>,
-    pub(crate) executions: usize,
 }
 
 /// Runs `seed` in virtual time. The same seed gives the same report.
 pub(crate) fn run(seed: u64, on_unknown: OnUnknown, bug: Option<Bug>) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let world = World::new(&mut Rng::new(seed), on_unknown, bug);
         world.live().await;
         let pages = std::mem::take(&mut *world.driver.ledger.pages());
-        Report { violations: pages.violations, history: pages.lines, executions: pages.dispatches.len() }
+        Report { violations: pages.violations, history: pages.lines }
     })
 }
 
@@ -54,8 +54,15 @@ impl World {
     fn new(rng: &mut Rng, on_unknown: OnUnknown, bug: Option<Bug>) -> Self {
         let plan = Arc::new(Plan::draw(rng, on_unknown));
         let ledger = Arc::new(Ledger::new(plan.ttl, on_unknown == OnUnknown::Retry));
-        ledger.note(&"plan", &format!("{:?} ttl {:?}, calm after {:?}", plan.params, plan.ttl, plan.weather.len()));
-        let memory: Arc<dyn Store> = Arc::new(PlainStore::new());
+        ledger.note(
+            &"plan",
+            &format!("{:?} ttl {:?}, calm after {:?}", plan.params, plan.ttl, plan.weather.len()),
+        );
+        let memory: Arc<dyn Store> = Arc::new(MemoryStore::new(MemoryParams {
+            max_bytes: 1 << 20,
+            max_entries: plan.max_entries,
+            prune_interval: plan.params.prune_interval,
+        }));
         let store: Arc<dyn Store> = match bug {
             Some(bug) => Arc::new(Buggy::new(memory, bug)),
             None => memory,
@@ -145,8 +152,11 @@ impl World {
             let heals = self.plan.params.max_pending_writes > 100
                 && self.plan.params.settle_retry > Duration::from_secs(60)
                 && self.plan.on_unknown == OnUnknown::Reject;
-            let answered =
-                ledger.pages().dispatches.iter().any(|sent| sent.presented.id == id && sent.settled_as_answered);
+            let answered = ledger
+                .pages()
+                .dispatches
+                .iter()
+                .any(|sent| sent.presented.id == id && sent.settled_as_answered);
             let completed = entry.is_some_and(|entry| matches!(entry.state, State::Completed { .. }));
             if heals && answered && !completed {
                 ledger.violation(format!("I5: the answer for key {key} was never recorded"));
@@ -157,7 +167,8 @@ impl World {
     /// Beyond the ttl the same keys may run again, and do.
     async fn outlive_the_ttl(&self) {
         sleep(self.plan.ttl + Duration::from_secs(1)).await;
-        let before: Vec<_> = self.driver.ledger.pages().dispatches.iter().map(|sent| sent.presented.id).collect();
+        let before: Vec<_> =
+            self.driver.ledger.pages().dispatches.iter().map(|sent| sent.presented.id).collect();
         for key in 0..self.plan.keys {
             if self.driver.store.lookup(&id(key)).await.unwrap().is_some() {
                 self.driver.ledger.violation(format!("liveness: key {key} outlives its ttl"));
@@ -172,8 +183,16 @@ impl World {
         self.drain().await;
         for client in &clients {
             let id = client.presented.id;
-            let runs = self.driver.ledger.pages().dispatches.iter().skip(before.len()).filter(|sent| sent.presented.id == id).count();
-            if runs != 1 {
+            let runs = self
+                .driver
+                .ledger
+                .pages()
+                .dispatches
+                .iter()
+                .skip(before.len())
+                .filter(|sent| sent.presented.id == id)
+                .count();
+            if runs > 1 || (runs == 0 && self.plan.max_entries >= self.plan.keys) {
                 self.driver.ledger.violation(format!("liveness: {runs} runs of {id:?} after the ttl"));
             }
         }
@@ -236,7 +255,7 @@ impl Life {
     fn goes_on(&mut self, response: &Response) -> bool {
         match response {
             Response::Refused | Response::Broken | Response::Standing(Verdict::InFlight) => true,
-            Response::Own(_) | Response::Standing(_) => self.rng.percent(40),
+            Response::Own | Response::Standing(_) => self.rng.percent(40),
         }
     }
 }
