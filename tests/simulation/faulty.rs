@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::future::pending;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct FaultyStore {
     pub(crate) lease_ms: u64,
     /// Operations that land after their callers have gone.
     pub(crate) landings: TaskTracker,
+    /// How many have waited so far.
+    pub(crate) journeys: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -61,11 +64,17 @@ impl FaultyStore {
         self.weather.iter().find(|weather| now < weather.until).copied()
     }
 
+    /// How long it takes for a waiter to hear that he may wake. No two of those who wait at a time have the same way:
+    /// tokio's channels wake in an order that differs from run to run.
+    fn journey(&self) -> Duration {
+        Duration::from_millis(self.journeys.fetch_add(1, Ordering::Relaxed) % 64)
+    }
+
     fn draw(&self, operation: &'static str) -> Fault {
         let mut rng = self.rng.lock().unwrap();
         let Some(weather) = self.weather() else { return Fault::None };
         if weather.drops_renewals && operation == "renew" {
-            return rng.pick(&[0, 1]).eq(&0).then_some(Fault::Refuses).unwrap_or(Fault::Hangs);
+            return if rng.percent(50) { Fault::Refuses } else { Fault::Hangs };
         }
         if !rng.percent(weather.faults_percent) {
             return Fault::None;
@@ -214,7 +223,10 @@ impl Store for FaultyStore {
             Fault::RefusesAfter => return Ok(()),
             Fault::Hangs => pending().await,
         }
-        self.inner.settled(id, patience).await
+        let journey = self.journey();
+        let settled = self.inner.settled(id, patience).await;
+        sleep(journey).await;
+        settled
     }
 
     async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {

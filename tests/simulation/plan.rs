@@ -11,6 +11,9 @@ use tokio::time::Instant;
 use super::faulty::Weather;
 use super::rng::Rng;
 
+/// Longer than any run.
+pub(crate) const LONG_TTL: Duration = Duration::from_secs(3_600);
+
 pub(crate) const RELEASE_STATUS: [u16; 2] = [425, 429];
 
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) refuses_others: bool,
     pub(crate) weather: Vec<Weather>,
     pub(crate) clients: Vec<Client>,
+    /// Hardly a connection to the upstream can be made.
+    pub(crate) upstream_is_dead: bool,
     /// When the upstream and the owners begin to behave.
     pub(crate) calm_from: Instant,
 }
@@ -78,7 +83,7 @@ impl Plan {
         let now = Instant::now();
         let params = Params {
             lease: rng.millis(900, 4_000),
-            store_timeout: rng.millis(50, 300),
+            store_timeout: rng.millis(80, 300),
             settle_retry: rng.pick(&[Duration::from_secs(5), Duration::from_secs(600)]),
             max_pending_writes: rng.pick(&[2, 1_000, 1_000]),
             prune_interval: rng.millis(500, 20_000),
@@ -91,9 +96,10 @@ impl Plan {
             let faults_percent = rng.pick(&[0, 10, 30, 60, 100]);
             weather.push(Weather { until, faults_percent, drops_renewals: rng.percent(30) });
         }
-        let keys = rng.between(1, 3);
+        let upstream_is_dead = rng.percent(15);
+        let keys = if upstream_is_dead { 1 } else { rng.between(1, 3) };
         let refuses_others = rng.percent(40);
-        let ttl = Duration::from_secs(rng.pick(&[150, 3_600]));
+        let ttl = Duration::from_secs(rng.pick(&[150, LONG_TTL.as_secs()]));
         let mut plan = Self {
             params,
             ttl,
@@ -101,6 +107,7 @@ impl Plan {
             keys,
             max_entries: if rng.percent(90) { 100 } else { 1 },
             refuses_others,
+            upstream_is_dead,
             weather,
             clients: Vec::new(),
             calm_from: until,
@@ -114,9 +121,13 @@ impl Plan {
         let waits = OnInFlight::Wait { timeout: rng.millis(10, 15_000) };
         Client {
             presented: self.presented(rng, key),
-            guard: usize::try_from(rng.below(2)).unwrap(),
+            guard: usize::from(rng.percent(40)),
             on_in_flight: if rng.percent(50) { waits } else { OnInFlight::Reject },
-            starts_after: if rng.percent(40) { Duration::ZERO } else { rng.millis(0, 12_000) },
+            starts_after: match rng.below(20) {
+                0..8 => Duration::ZERO,
+                8 if self.ttl < LONG_TTL => self.ttl + rng.millis(0, 12_000),
+                _ => rng.millis(0, 12_000),
+            },
             tries: usize::try_from(rng.between(1, 8)).unwrap(),
             rng: rng.fork(),
         }
@@ -146,12 +157,18 @@ impl Plan {
 
     pub(crate) fn attempt(&self, rng: &mut Rng) -> Attempted {
         let takes = if rng.percent(80) { rng.millis(1, 400) } else { rng.millis(400, 20_000) };
-        let connects_in = if rng.percent(90) { rng.millis(0, 20) } else { rng.millis(20, 8_000) };
+        let connects_in = if rng.percent(if self.upstream_is_dead { 20 } else { 90 }) {
+            rng.millis(0, 20)
+        } else {
+            rng.millis(20, 8_000)
+        };
         if Instant::now() >= self.calm_from {
             return Attempted { fate: Fate::Steady, connects_in, script: Script::Answers(201), takes };
         }
         let fate = match rng.below(40) {
             0..4 => Fate::Pauses(rng.millis(1, 12_000)),
+            // So long that the key has been forgotten, and may have run again.
+            11 if self.ttl < LONG_TTL => Fate::Pauses(self.ttl + rng.millis(1, 12_000)),
             4 => Fate::DiesBefore,
             5 | 6 => Fate::DiesAfter,
             7 => Fate::DropsBefore,
@@ -160,7 +177,8 @@ impl Plan {
             10 => Fate::PanicsAfter,
             _ => Fate::Steady,
         };
-        let script = match rng.below(20) {
+        let dead = self.upstream_is_dead && rng.percent(80);
+        let script = match if dead { 14 } else { rng.below(20) } {
             0..9 => Script::Answers(rng.pick(&[200, 201, 204])),
             9 => Script::Answers(rng.pick(&[402, 422])),
             10 => Script::Answers(rng.pick(&[500, 503])),

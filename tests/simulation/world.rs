@@ -1,5 +1,6 @@
 //! One run of one seed.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::bugs::{Bug, Buggy};
 use super::driver::{Driver, Response};
 use super::faulty::{FaultyStore, TRY};
 use super::ledger::{Ledger, Try};
-use super::plan::{Client, Plan};
+use super::plan::{Client, LONG_TTL, Plan};
 use super::rng::Rng;
 
 /// How often the ledger looks at the store between operations.
@@ -76,6 +77,7 @@ impl World {
             patience_ms: u64::try_from(plan.params.store_timeout.as_millis()).unwrap(),
             lease_ms: u64::try_from(plan.params.lease.as_millis()).unwrap(),
             landings: landings.clone(),
+            journeys: AtomicU64::new(0),
         });
         let tracker = TaskTracker::new();
         let guard = || Guard::new(faulty.clone(), plan.params.clone(), tracker.clone());
@@ -97,7 +99,7 @@ impl World {
         self.clients(self.plan.clients.iter()).await;
         self.drain().await;
         self.check_ends().await;
-        if self.plan.ttl < Duration::from_secs(600) {
+        if self.plan.ttl < LONG_TTL {
             self.outlive_the_ttl().await;
         }
     }
@@ -152,11 +154,9 @@ impl World {
             let heals = self.plan.params.max_pending_writes > 100
                 && self.plan.params.settle_retry > Duration::from_secs(60)
                 && self.plan.on_unknown == OnUnknown::Reject;
-            let answered = ledger
-                .pages()
-                .dispatches
-                .iter()
-                .any(|sent| sent.presented.id == id && sent.settled_as_answered);
+            let answered = ledger.pages().dispatches.iter().any(|sent| {
+                sent.presented.id == id && sent.settled_as_answered && sent.at.elapsed() < self.plan.ttl
+            });
             let completed = entry.is_some_and(|entry| matches!(entry.state, State::Completed { .. }));
             if heals && answered && !completed {
                 ledger.violation(format!("I5: the answer for key {key} was never recorded"));
@@ -177,7 +177,12 @@ impl World {
         self.driver.ledger.note(&"world", &"the ttl is over");
         let clients: Vec<_> = {
             let mut rng = self.rng.lock().unwrap();
-            (0..self.plan.keys * 3).map(|_| self.plan.client(&mut rng)).collect()
+            (0..self.plan.keys * 3)
+                .map(|_| {
+                    let client = self.plan.client(&mut rng);
+                    Client { starts_after: client.starts_after.min(self.plan.ttl / 2), ..client }
+                })
+                .collect()
         };
         self.clients(clients.iter()).await;
         self.drain().await;
