@@ -177,6 +177,8 @@ impl Driver {
                 kept == *status
             }
             (Some(State::Unknown(_)), Attempt::Unknown(_)) => true,
+            // Another may have taken it over already.
+            (_, Attempt::Unknown(_)) => self.ledger.reruns_unknown,
             _ => false,
         };
         if !recorded {

@@ -46,7 +46,7 @@ pub(crate) struct Ledger {
     start: Instant,
     ttl: Duration,
     /// `on_unknown = "retry"`: what is unknown may be run again.
-    reruns_unknown: bool,
+    pub(crate) reruns_unknown: bool,
     pages: Mutex<Pages>,
 }
 
