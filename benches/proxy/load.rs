@@ -39,8 +39,6 @@ pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) path: &'static str,
     pub(crate) keys: Keys,
-    /// After how many requests it ends; 0 for when its time is over.
-    pub(crate) limit: u64,
 }
 
 /// What wrk counted.
@@ -65,7 +63,7 @@ impl Load {
             .args(["-t1", "-c", &CONNECTIONS.to_string(), "-d", &format!("{seconds}s")])
             .args(["--timeout", "5s", "-s", SCRIPT])
             .arg(format!("http://{}{}", self.address, self.path))
-            .args(["--", &before, &after, &prefix, &keys.to_string(), &self.limit.to_string()])
+            .args(["--", &before, &after, &prefix, &keys.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

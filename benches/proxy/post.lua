@@ -1,7 +1,7 @@
 -- What wrk sends: one POST after another, each with an Idempotency-Key.
 --
 -- Arguments after `--`: the request up to the key; the request from the key on; a prefix that no other run uses; how many
--- keys there are (0: every request has a key of its own); after how many requests to stop (0: when the time is over).
+-- keys there are (0: every request has a key of its own).
 
 local threads = 0
 
@@ -11,21 +11,16 @@ function setup(thread)
 end
 
 function init(args)
-   before, after, prefix = args[1], args[2], args[3]
-   keys, limit = tonumber(args[4]), tonumber(args[5])
+   before, after, prefix, keys = args[1], args[2], args[3], tonumber(args[4])
    sent = 0
-   prefix = prefix .. thread_number .. "-"
-   if keys > 0 then
-      prefix = args[3]
+   if keys == 0 then
+      prefix = prefix .. thread_number .. "-"
    end
 end
 
 function request()
    local number = sent
    sent = sent + 1
-   if limit > 0 and sent >= limit then
-      wrk.thread:stop()
-   end
    if keys > 0 then
       number = number % keys
    end

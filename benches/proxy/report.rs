@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::Result;
 use crate::contenders::{Contender, ROWS};
 use crate::hyper_server::BODY_BYTES;
 
@@ -46,7 +47,7 @@ impl Report {
         self.rows.iter().flatten().any(|sample| matches!(sample, Sample::Void(_)))
     }
 
-    pub(crate) fn table(&self, memory: &Memory) -> String {
+    pub(crate) fn table(&self, memory: &Result<Memory>) -> String {
         let mut table = String::from(
             "\n| | CPU per request | ratio to nginx | goal | requests/s |\n|---|---|---|---|---|\n",
         );
@@ -68,7 +69,7 @@ impl Report {
                 thousands(rate.round() as u64),
             ));
         }
-        table + &format!("\n{}\n\n{}\n", self.memory_line(memory), self.conditions())
+        table + &format!("\n{}\n\n{}\n", memory_line(memory), self.conditions())
     }
 
     fn samples(&self, contender: Contender) -> impl Iterator<Item = &Sample> {
@@ -94,18 +95,6 @@ impl Report {
             .collect()
     }
 
-    fn memory_line(&self, memory: &Memory) -> String {
-        let Memory { answers, bytes_per_answer, head_bytes } = *memory;
-        let rest = bytes_per_answer as i64 - head_bytes as i64 - BODY_BYTES as i64;
-        let verdict = if rest <= MEMORY_GOAL_BYTES { "reached" } else { "missed" };
-        format!(
-            "Memory per stored answer: {} bytes = body {BODY_BYTES} + head {head_bytes} + {rest}, over {} answers \
-             (goal: body + head + {MEMORY_GOAL_BYTES}: {verdict}).",
-            thousands(bytes_per_answer),
-            thousands(answers),
-        )
-    }
-
     fn conditions(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         format!(
@@ -116,6 +105,21 @@ impl Report {
             self.seconds,
         )
     }
+}
+
+fn memory_line(memory: &Result<Memory>) -> String {
+    let Memory { answers, bytes_per_answer, head_bytes } = match memory {
+        Ok(memory) => *memory,
+        Err(reason) => return format!("Memory per stored answer: void: {reason}"),
+    };
+    let rest = bytes_per_answer as i64 - head_bytes as i64 - BODY_BYTES as i64;
+    let verdict = if rest <= MEMORY_GOAL_BYTES { "reached" } else { "missed" };
+    format!(
+        "Memory per stored answer: {} bytes = body {BODY_BYTES} + head {head_bytes} + {rest}, over {} answers \
+         (goal: body + head + {MEMORY_GOAL_BYTES}: {verdict}).",
+        thousands(bytes_per_answer),
+        thousands(answers),
+    )
 }
 
 fn at_most(goal: f64, ratio: f64) -> String {
