@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use paths::{Found, paths_in};
 
 /// Top-level modules: each may import those behind it.
-const ORDER: [&str; 11] =
-    ["main", "demo", "cli", "app", "telemetry", "config", "server", "proxy", "guard", "store", "idempotency"];
+const ORDER: [&str; 10] =
 
 /// The crates that the core may use.
 const CORE_CRATES: [&str; 7] = ["std", "bytes", "sha2", "sfv", "serde", "serde_json", "thiserror"];
