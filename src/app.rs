@@ -125,7 +125,14 @@ impl App {
         let accepting = TaskTracker::new();
         for listener in listeners {
             let (proxy, server, places) = (proxy.clone(), server.clone(), places.clone());
-            drop(accepting.spawn(server::serve(listener, proxy, server, places, tracker.clone(), stop.clone())));
+            drop(accepting.spawn(server::serve(
+                listener,
+                proxy,
+                server,
+                places,
+                tracker.clone(),
+                stop.clone(),
+            )));
         }
         let background = CancellationToken::new();
         let _ended_with_run = background.clone().drop_guard();

@@ -115,7 +115,11 @@ guarded = false
     )
 }
 
-async fn exchange(address: SocketAddr, title: &str, out: &mut impl Write) -> Result<Response<Bytes>, DemoError> {
+async fn exchange(
+    address: SocketAddr,
+    title: &str,
+    out: &mut impl Write,
+) -> Result<Response<Bytes>, DemoError> {
     writeln!(out, "# {title}")?;
     writeln!(out, "> POST /v1/charges\n> Idempotency-Key: {KEY}\n> {CHARGE}")?;
     let (mut sender, connection) =
@@ -166,7 +170,10 @@ async fn legacy_api(listener: TcpListener, charges: Arc<AtomicU64>) {
     }
 }
 
-async fn legacy_answer(request: Request<Incoming>, charges: Arc<AtomicU64>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn legacy_answer(
+    request: Request<Incoming>,
+    charges: Arc<AtomicU64>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let json = |builder: http::response::Builder, text: String| {
         builder.header(CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(text)))
     };
@@ -174,7 +181,10 @@ async fn legacy_answer(request: Request<Incoming>, charges: Arc<AtomicU64>) -> R
         (&Method::POST, "/v1/charges") => {
             let number = charges.fetch_add(1, Ordering::SeqCst) + 1;
             let location = format!("/v1/charges/ch_{number}");
-            json(Response::builder().status(201).header(LOCATION, location), format!("{{\"id\":\"ch_{number}\",\"amount\":4200}}\n"))
+            json(
+                Response::builder().status(201).header(LOCATION, location),
+                format!("{{\"id\":\"ch_{number}\",\"amount\":4200}}\n"),
+            )
         }
         (_, "/executions") => json(Response::builder(), format!("{}\n", charges.load(Ordering::SeqCst))),
         _ => json(Response::builder(), "{\"hint\":\"POST /v1/charges\"}\n".to_owned()),

@@ -23,7 +23,14 @@ struct Arguments {
     command: Option<Command>,
 
     /// The configuration file.
-    #[arg(short, long, global = true, env = "ONCEGATE_CONFIG", default_value = "proxy.toml", value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "ONCEGATE_CONFIG",
+        default_value = "proxy.toml",
+        value_name = "FILE"
+    )]
     config: PathBuf,
 }
 

@@ -20,8 +20,10 @@ pub fn init(filter: Option<&str>) -> Result<WorkerGuard, String> {
     let filter = filter.unwrap_or("info");
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| format!("ONCEGATE_LOG is not a filter ({error}); write a level, as in `info`"))?;
-    let (lines, guard) =
-        NonBlockingBuilder::default().buffered_lines_limit(MAX_WAITING_LINES).lossy(true).finish(io::stdout());
+    let (lines, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(MAX_WAITING_LINES)
+        .lossy(true)
+        .finish(io::stdout());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     let installed = if io::stdout().is_terminal() {
         subscriber.finish().try_init()

@@ -5,7 +5,9 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 
 /// Names this proxy in `Via` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "oncegate";
@@ -25,7 +27,7 @@ pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-ho
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Fields by which lenient back ends take another method than the request line's.
-pub const METHOD_OVERRIDES: [HeaderName; 3] = [
+pub static METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
@@ -33,14 +35,18 @@ pub const METHOD_OVERRIDES: [HeaderName; 3] = [
 
 /// Fields that no spelling may imitate and no `Connection` field may remove, beside the keys and the callers' marks.
 pub fn always_protected() -> impl Iterator<Item = HeaderName> {
-    let fixed = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO];
-    fixed.into_iter().chain(METHOD_OVERRIDES).chain([FORWARDED, X_REAL_IP])
+    let fixed =
+        [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO];
+    fixed.into_iter().chain(METHOD_OVERRIDES.iter().cloned()).chain([FORWARDED, X_REAL_IP])
 }
 
 /// The lower-case tokens of a list field (RFC 9110 §5.6.1). Bytes outside ASCII make no token.
 pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + use<'a> {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(|token| token.trim().to_ascii_lowercase()).filter(|token| !token.is_empty())
+    lines
+        .flat_map(|line| line.split(','))
+        .map(|token| token.trim().to_ascii_lowercase())
+        .filter(|token| !token.is_empty())
 }
 
 /// The protocol that a request asks to switch to, if it asks for exactly one that is in `allowed`. Never `h2c`.
@@ -169,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_response_cannot_have_its_length_or_coding_removed_by_nomination() {
-        let mut response = headers(&[("connection", "content-length, x-a"), ("content-length", "3"), ("x-a", "1")]);
+        let mut response =
+            headers(&[("connection", "content-length, x-a"), ("content-length", "3"), ("x-a", "1")]);
         to_client(&mut response, true);
         assert_eq!(spelled(&response), ["content-length: 3"]);
     }

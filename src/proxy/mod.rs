@@ -87,7 +87,12 @@ impl Proxy {
     /// # Errors
     ///
     /// [`RouteError`] if two routes tie.
-    pub fn new(params: &Params, access_log: bool, guard: Guard, tracker: TaskTracker) -> Result<Self, RouteError> {
+    pub fn new(
+        params: &Params,
+        access_log: bool,
+        guard: Guard,
+        tracker: TaskTracker,
+    ) -> Result<Self, RouteError> {
         let upstreams: Vec<Arc<Upstream>> =
             params.upstreams.iter().map(|upstream| Arc::new(Upstream::new(upstream.clone()))).collect();
         let site = |route: &Route| {
@@ -102,7 +107,9 @@ impl Proxy {
             replies: Replies::new(&params.problem_base, params.documentation_url.as_deref()),
             guard,
             tracker,
-            guarded_places: Arc::new(Semaphore::new(params.max_guarded_in_flight.min(Semaphore::MAX_PERMITS))),
+            guarded_places: Arc::new(Semaphore::new(
+                params.max_guarded_in_flight.min(Semaphore::MAX_PERMITS),
+            )),
             buffered_bytes: Arc::new(Semaphore::new(max_bytes.min(Semaphore::MAX_PERMITS))),
             draining: AtomicBool::new(false),
             access_log,
@@ -148,9 +155,10 @@ impl Proxy {
             return Err(Problem::ShuttingDown);
         }
         let host = self.names.check(&parts, framing)?;
-        let site = self.route(&host, &parts)?;
+        let found = self.routes.find(&host, parts.uri.path()).ok_or(Problem::NoRoute)?;
+        let site = self.sites.get(found).ok_or(Problem::NoRoute)?;
         line.route(&site.name);
-        let Some((policy, method)) = self.guarding(site, &host, &parts)? else {
+        let Some((policy, method)) = self.guarding(site, found, &host, &parts)? else {
             return self.pass(site, parts, body, client, line).await;
         };
         let Some(key) = request::key(&parts.headers, policy)? else {
@@ -177,8 +185,12 @@ impl Proxy {
         let Some(policy) = &site.route.guard else { return };
         let permit = match self.guard.admit(&presented, &policy.rules).await {
             Ok(Admission::Granted(permit)) => Some(permit),
-            Ok(Admission::Standing { verdict, waited }) => return slot.reply(self.verdict(verdict, waited, policy)),
-            Ok(Admission::Released(reason)) => return slot.reply(self.replies.problem(&Problem::Released { reason })),
+            Ok(Admission::Standing { verdict, waited }) => {
+                return slot.reply(self.verdict(verdict, waited, policy));
+            }
+            Ok(Admission::Released(reason)) => {
+                return slot.reply(self.replies.problem(&Problem::Released { reason }));
+            }
             Err(StoreError::Full { .. }) => return slot.reply(self.replies.problem(&Problem::StoreFull)),
             Err(error) => {
                 error!(%error, route = %site.name, "the store cannot be asked");
@@ -216,7 +228,10 @@ impl Proxy {
             (Attempt::NotSent(cause), _) => slot.reply(self.replies.problem(&Problem::Unreachable { cause })),
             (Attempt::Unknown(cause), recording) => {
                 let problem = self.replies.problem(&Problem::OutcomeUnknown { cause });
-                slot.end(recording.map_or(problem.response.status(), |begun| begun.status()), problem.outcome);
+                slot.end(
+                    recording.map_or(problem.response.status(), |begun| begun.status()),
+                    problem.outcome,
+                );
                 slot.reply(problem);
             }
             (Attempt::Answered(_) | Attempt::NotKept { .. }, None) => {}
@@ -235,9 +250,11 @@ impl Proxy {
     ) -> (Attempt, Option<Recording>) {
         let params = site.upstream.params();
         let begun = Instant::now();
-        let deadline = begun + if permit.is_some() { params.attempt_timeout } else { params.response_timeout };
+        let deadline =
+            begun + if permit.is_some() { params.attempt_timeout } else { params.response_timeout };
         let may_send = || permit.is_none_or(Permit::is_held);
-        let mut sending = pin!(timeout_at(deadline, site.upstream.send(request, params.max_reuse_idle, may_send)));
+        let mut sending =
+            pin!(timeout_at(deadline, site.upstream.send(request, params.max_reuse_idle, may_send)));
         let sent = tokio::select! {
             biased;
             sent = &mut sending => sent,
@@ -277,7 +294,8 @@ impl Proxy {
         headers::to_upstream(&mut parts.headers, client, upgrade);
         let request = outbound(parts, RequestBody::Stream(body));
         let begun = Instant::now();
-        let sent = timeout(params.response_timeout, site.upstream.send(request, params.idle_timeout, || true)).await;
+        let sent =
+            timeout(params.response_timeout, site.upstream.send(request, params.idle_timeout, || true)).await;
         line.upstream(begun.elapsed());
         let response = match sent {
             Ok(Ok(response)) => response,
@@ -297,16 +315,12 @@ impl Proxy {
         Ok(response)
     }
 
-    fn route(&self, host: &str, parts: &Parts) -> Result<&Arc<Site>, Problem> {
-        let index = self.routes.find(host, parts.uri.path()).ok_or(Problem::NoRoute)?;
-        self.sites.get(index).ok_or(Problem::NoRoute)
-    }
-
     /// The policy and the method by which the request is guarded, if it is. Shuts the side doors: what is guarded comes in
     /// canonical form, and what is not does not read as something guarded.
     fn guarding<'a>(
         &self,
         site: &'a Site,
+        found: usize,
         host: &str,
         parts: &Parts,
     ) -> Result<Option<(&'a GuardPolicy, Method)>, Problem> {
@@ -321,7 +335,9 @@ impl Proxy {
             }
             Some(_) => {}
             None => {
-                if request::methods(parts).any(|method| self.routes.side_door(host, path, &method)) {
+                let methods: Vec<Method> = request::methods(parts).collect();
+                let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+                if self.routes.side_door(host, path, found, &methods) {
                     return Err(BadRequest::SideDoor.into());
                 }
             }
@@ -331,7 +347,9 @@ impl Proxy {
 
     fn verdict(&self, verdict: Verdict, waited: bool, policy: &GuardPolicy) -> Reply {
         let problem = match verdict {
-            Verdict::Replay { answer, expires_at } => return self.replies.replay(answer, expires_at, waited, policy),
+            Verdict::Replay { answer, expires_at } => {
+                return self.replies.replay(answer, expires_at, waited, policy);
+            }
             Verdict::InFlight | Verdict::RunAgain => Problem::InFlight { retry_after: policy.retry_after },
             Verdict::Mismatch(cause) => Problem::KeyReused { cause },
             Verdict::NotRetained { status } => Problem::NotRetained { original_status: status },

@@ -30,7 +30,9 @@ pub enum Problem {
         scheme: &'static str,
     },
     /// A request with this key is at work.
-    #[error("a request with this key is still at work; ask again after the time in Retry-After, with the same key")]
+    #[error(
+        "a request with this key is still at work; ask again after the time in Retry-After, with the same key"
+    )]
     InFlight {
         /// When to ask again.
         retry_after: Duration,
@@ -58,7 +60,9 @@ pub enum Problem {
     #[error("no route of this proxy serves this path")]
     NoRoute,
     /// It ran before, and the answer is gone.
-    #[error("the request with this key was carried out and answered with {original_status}; the answer was not kept")]
+    #[error(
+        "the request with this key was carried out and answered with {original_status}; the answer was not kept"
+    )]
     NotRetained {
         /// The upstream's status code.
         original_status: u16,
@@ -100,7 +104,9 @@ pub enum Problem {
     #[error("this proxy is shutting down; nothing was sent, try again with the same key")]
     ShuttingDown,
     /// No answer yet: the attempt goes on.
-    #[error("the upstream has not answered yet; the attempt goes on, ask again with the same key to get its answer")]
+    #[error(
+        "the upstream has not answered yet; the attempt goes on, ask again with the same key to get its answer"
+    )]
     StillRunning {
         /// When to ask again.
         retry_after: Duration,
@@ -231,7 +237,9 @@ impl Problem {
     #[must_use]
     pub const fn outcome(&self) -> RequestOutcome {
         match self {
-            Self::BadRequest(_) | Self::BodyInvalid(_) | Self::CallerUnstable { .. } => RequestOutcome::Refused,
+            Self::BadRequest(_) | Self::BodyInvalid(_) | Self::CallerUnstable { .. } => {
+                RequestOutcome::Refused
+            }
             Self::InFlight { .. } => RequestOutcome::InFlight,
             Self::KeyInvalid(_) => RequestOutcome::KeyInvalid,
             Self::KeyMissing { .. } => RequestOutcome::KeyMissing,
@@ -242,7 +250,9 @@ impl Problem {
             Self::OutcomeUnknown { .. } => RequestOutcome::Unknown,
             Self::Overloaded => RequestOutcome::Overloaded,
             Self::Released { reason: ReleaseReason::Status(_) } => RequestOutcome::Released,
-            Self::Released { reason: ReleaseReason::NotSent(_) } | Self::Unreachable { .. } => RequestOutcome::NotSent,
+            Self::Released { reason: ReleaseReason::NotSent(_) } | Self::Unreachable { .. } => {
+                RequestOutcome::NotSent
+            }
             Self::RequestTimeout => RequestOutcome::TimedOut,
             Self::RequestTooLarge { .. } => RequestOutcome::TooLarge,
             Self::ShuttingDown => RequestOutcome::ShuttingDown,

@@ -21,7 +21,7 @@ use super::relay::{Relay, relay};
 use super::reply::{self, Reply};
 use super::slot::Slot;
 use super::upstream::UpstreamBody;
-use crate::idempotency::{Answer, Attempt, UnknownCause};
+use crate::idempotency::{Answer, Attempt};
 
 /// An answer that is not whole this long after its head begins to stream. Until then it can still be answered cleanly
 /// should it break off.
@@ -203,4 +203,3 @@ impl Recording {
         Answer::new(self.status.as_u16(), fields, &self.recorded, trailers).ok()
     }
 }
-

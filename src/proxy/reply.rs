@@ -5,7 +5,9 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER, TRAILER};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER, TRAILER,
+};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
@@ -62,7 +64,8 @@ impl Replies {
     /// Problems whose types stand under `problem_base`, described at `documentation_url`.
     #[must_use]
     pub fn new(problem_base: &str, documentation_url: Option<&str>) -> Self {
-        let link = documentation_url.map(|url| HeaderValue::try_from(format!("<{url}>; rel=\"describedby\"")));
+        let link =
+            documentation_url.map(|url| HeaderValue::try_from(format!("<{url}>; rel=\"describedby\"")));
         Self { problem_base: problem_base.to_owned(), described_by: link.and_then(Result::ok) }
     }
 
@@ -131,12 +134,18 @@ impl Replies {
 
 /// A reply that is in memory.
 #[must_use]
-pub fn whole(status: StatusCode, headers: HeaderMap, data: Bytes, trailers: HeaderMap) -> Response<ReplyBody> {
+pub fn whole(
+    status: StatusCode,
+    headers: HeaderMap,
+    data: Bytes,
+    trailers: HeaderMap,
+) -> Response<ReplyBody> {
     let announced = trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
     let mut response = Response::new(ReplyBody::Whole(WholeBody::new(data, trailers)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    if !announced.is_empty() && !response.headers().contains_key(TRAILER)
+    if !announced.is_empty()
+        && !response.headers().contains_key(TRAILER)
         && let Ok(names) = HeaderValue::try_from(announced)
     {
         // hyper sends no trailer that is not announced.
@@ -215,7 +224,9 @@ fn row(problem: &Problem) -> Row {
             | BadRequest::SideDoor
             | BadRequest::Underscore(..) => ours(StatusCode::BAD_REQUEST),
         },
-        Problem::BodyInvalid(_) | Problem::KeyInvalid(_) | Problem::KeyMissing { .. } => ours(StatusCode::BAD_REQUEST),
+        Problem::BodyInvalid(_) | Problem::KeyInvalid(_) | Problem::KeyMissing { .. } => {
+            ours(StatusCode::BAD_REQUEST)
+        }
         Problem::CallerUnstable { .. } => ours(StatusCode::INTERNAL_SERVER_ERROR),
         Problem::InFlight { retry_after } => {
             Row { retry_after: Some(*retry_after), ..ours(StatusCode::CONFLICT) }
@@ -236,10 +247,9 @@ fn row(problem: &Problem) -> Row {
                 Row { proxy_error: Some("http_protocol_error"), ..ours(StatusCode::BAD_GATEWAY) }
             }
         },
-        Problem::Overloaded
-        | Problem::Released { .. }
-        | Problem::StoreFull
-        | Problem::StoreUnavailable => later(StatusCode::SERVICE_UNAVAILABLE),
+        Problem::Overloaded | Problem::Released { .. } | Problem::StoreFull | Problem::StoreUnavailable => {
+            later(StatusCode::SERVICE_UNAVAILABLE)
+        }
         Problem::ShuttingDown => Row { close: true, ..later(StatusCode::SERVICE_UNAVAILABLE) },
         Problem::RequestTimeout => closing(StatusCode::REQUEST_TIMEOUT),
         Problem::RequestTooLarge { .. } => closing(StatusCode::PAYLOAD_TOO_LARGE),
@@ -256,7 +266,9 @@ fn row(problem: &Problem) -> Row {
                 Row { proxy_error: Some("connection_timeout"), ..later(StatusCode::GATEWAY_TIMEOUT) }
             }
             NotSentCause::LeaseLapsed => later(StatusCode::GATEWAY_TIMEOUT),
-            NotSentCause::NameNotResolved => Row { proxy_error: Some("dns_error"), ..later(StatusCode::BAD_GATEWAY) },
+            NotSentCause::NameNotResolved => {
+                Row { proxy_error: Some("dns_error"), ..later(StatusCode::BAD_GATEWAY) }
+            }
             NotSentCause::Unwritten => {
                 Row { proxy_error: Some("connection_terminated"), ..later(StatusCode::BAD_GATEWAY) }
             }

@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method};
@@ -96,7 +98,9 @@ impl Names {
         }
         let lower = |method: &&Method| parts.method.as_str().eq_ignore_ascii_case(method.as_str());
         match self.guarded_methods.iter().find(lower) {
-            Some(guarded) if *guarded != parts.method => return Err(BadRequest::MethodCase(guarded.to_string())),
+            Some(guarded) if *guarded != parts.method => {
+                return Err(BadRequest::MethodCase(guarded.to_string()));
+            }
             _ => {}
         }
         if !parts.uri.path().starts_with('/') || parts.method == Method::CONNECT {
@@ -108,7 +112,7 @@ impl Names {
 
 /// The method and every method that the request asks to be taken for (`X-HTTP-Method-Override` and its kin).
 pub fn methods(parts: &Parts) -> impl Iterator<Item = Method> + '_ {
-    let overrides = METHOD_OVERRIDES.into_iter().flat_map(|name| parts.headers.get_all(name));
+    let overrides = METHOD_OVERRIDES.iter().flat_map(|name| parts.headers.get_all(name));
     let named = overrides.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let named = named.filter_map(|name| Method::from_bytes(&name.trim_ascii().to_ascii_uppercase()).ok());
     std::iter::once(parts.method.clone()).chain(named)
@@ -212,14 +216,10 @@ pub async fn present(
 ) -> Result<Presented, Problem> {
     let isolated = policy.on_other_caller == OnOtherCaller::Isolate;
     let path = path::identity(parts.uri.path());
-    let scope = Scope {
-        method: method.as_str(),
-        host,
-        path: &path,
-        caller: isolated.then_some(&caller),
-    };
+    let scope = Scope { method: method.as_str(), host, path: &path, caller: isolated.then_some(&caller) };
     let id = RequestId::derive(&scope, key);
-    let counted = std::iter::once(&CONTENT_TYPE).chain(&policy.fingerprint_headers).chain(&METHOD_OVERRIDES);
+    let counted =
+        std::iter::once(&CONTENT_TYPE).chain(&policy.fingerprint_headers).chain(METHOD_OVERRIDES.iter());
     let fields = counted.flat_map(|name| {
         parts.headers.get_all(name).into_iter().map(|value| (name.as_str(), value.as_bytes()))
     });
@@ -272,10 +272,13 @@ fn check_framing(headers: &HeaderMap, framing: Framing) -> Result<(), BadRequest
     }
     match first {
         None => Ok(()),
-        Some(coding) if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        Some(coding) if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Ok(())
+        }
         Some(_) => {
             let known = ["chunked", "gzip", "x-gzip", "deflate", "compress", "x-compress", "identity"];
-            let unknown = headers::tokens(headers, &TRANSFER_ENCODING).any(|token| !known.contains(&token.as_str()));
+            let unknown =
+                headers::tokens(headers, &TRANSFER_ENCODING).any(|token| !known.contains(&token.as_str()));
             Err(if unknown { BadRequest::UnknownCoding } else { BadRequest::TransferCoding })
         }
     }

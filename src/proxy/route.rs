@@ -5,6 +5,7 @@
 //! that found no guarded route may be read as one that does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use thiserror::Error;
 use wayfind::{Router, RouterBuilder};
@@ -55,6 +56,12 @@ struct Table {
     exact: Router<usize>,
     /// Each folded pattern with all the guarded routes that fold to it.
     lenient: Router<Vec<usize>>,
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routes").field("count", &self.routes.len()).finish_non_exhaustive()
+    }
 }
 
 impl Routes {

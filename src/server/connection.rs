@@ -60,7 +60,7 @@ impl Connection {
             let reply = proxy.clone().handle(request, peer.ip(), framing(&watch));
             async { Ok::<_, Infallible>(reply.await) }
         });
-        let mut connection = pin!(http1.serve_connection(TokioIo::new(io), service));
+        let mut connection = pin!(http1.serve_connection(TokioIo::new(io), service).with_upgrades());
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = stop.cancelled() => {
