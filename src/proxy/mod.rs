@@ -129,12 +129,13 @@ impl Proxy {
         }
     }
 
-    /// Answers `request` from `client`. `framing` is what was seen of its head before it was parsed.
+    /// Answers `request` from `client`. `framing` is what was seen of its head before it was parsed; without it the request
+    /// is refused.
     pub async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         client: IpAddr,
-        framing: Framing,
+        framing: Option<Framing>,
     ) -> Response<ReplyBody> {
         let mut line = AccessLine::begin(self.access_log, client, request.method());
         self.serve(request, client, framing, &mut line).await.unwrap_or_else(|problem| {
@@ -148,7 +149,7 @@ impl Proxy {
         self: &Arc<Self>,
         request: Request<Incoming>,
         client: IpAddr,
-        framing: Framing,
+        framing: Option<Framing>,
         line: &mut AccessLine,
     ) -> Result<Response<ReplyBody>, Problem> {
         let (parts, body) = request.into_parts();

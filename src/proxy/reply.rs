@@ -215,6 +215,7 @@ fn row(problem: &Problem) -> Row {
             BadRequest::UnknownCoding => closing(StatusCode::NOT_IMPLEMENTED),
             BadRequest::Body
             | BadRequest::Form
+            | BadRequest::Framing
             | BadRequest::Host(_)
             | BadRequest::LengthAndCoding
             | BadRequest::LineEnd

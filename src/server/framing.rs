@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 
+use crate::proxy::request::Framing;
+
 use chunked::{Chunked, Progress};
 use field::{Coding, Length, Name};
 
@@ -21,15 +23,6 @@ pub use io::{Findings, WatchedIo};
 
 /// How many heads may wait for their requests to be served. A client that pipelines more ends the watch.
 const MAX_WAITING_HEADS: usize = 1024;
-
-/// What the bytes of one head show.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Framing {
-    /// `Content-Length` and `Transfer-Encoding` are both there.
-    pub length_and_transfer_encoding: bool,
-    /// A line, or an empty line before the request line, ends in a line feed without a carriage return.
-    pub bare_line_feed: bool,
-}
 
 /// Follows one connection's requests, in whatever pieces their bytes come.
 #[derive(Debug, Default)]
