@@ -161,11 +161,8 @@ impl FramingWatch {
                 State::TransferEncoding(Coding::default())
             }
             // Without a colon the line is no field. hyper refuses it.
-            None if byte == b'\n' => State::Lost,
-            None => {
-                self.after_cr = byte == b'\r';
-                State::Line
-            }
+            None if matches!(byte, b'\r' | b'\n') => State::Lost,
+            None => State::Line,
         }
     }
 
@@ -223,7 +220,7 @@ impl FramingWatch {
         });
         match head.length_bytes {
             _ if head.is_chunked => State::Chunked(Chunked::default()),
-            None | Some(0) => State::BeforeHead,
+            None => State::BeforeHead,
             Some(length) => State::Body(length),
         }
     }
