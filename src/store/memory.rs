@@ -121,7 +121,7 @@ impl MemoryStore {
                     return Ok(Insert::Inserted);
                 }
                 if !matches!(reading, Reading::Unknown { .. }) || claim.replaces != Some(standing.owner()) {
-                    return Ok(Insert::Exists(self.entry(standing, now)));
+                    return Ok(Insert::Exists(self.entry(&shard, standing, now)));
                 }
                 None
             }
@@ -131,7 +131,7 @@ impl MemoryStore {
                 None
             }
         };
-        shard.put(record);
+        shard.put(record, claim.caller);
         drop(shard);
         if let Some(answer) = expired {
             self.answers.drop(answer);
@@ -198,7 +198,7 @@ impl MemoryStore {
 
     /// What a reader is shown of a live record. Ask with its shard locked, so that its answer cannot go in between for
     /// any other reason than that it had to make room.
-    fn entry(&self, record: &Record, now: Millis) -> Entry {
+    fn entry(&self, shard: &Shard, record: &Record, now: Millis) -> Entry {
         let expires_at = match record.read(now) {
             Reading::InFlight { .. } => None,
             Reading::Unknown { expires_at, .. } | Reading::Completed { expires_at, .. } => {
@@ -207,7 +207,7 @@ impl MemoryStore {
         };
         Entry {
             owner: record.owner(),
-            caller: record.caller(),
+            caller: shard.caller(&record.id),
             fingerprint: record.fingerprint(),
             state: self.state(record, now),
             expires_at,
@@ -234,7 +234,7 @@ impl Store for MemoryStore {
     async fn lookup(&self, id: &RequestId) -> Result<Option<Entry>, StoreError> {
         let now = self.clock.now();
         let shard = self.shard(id);
-        Ok(shard.live(id, now).map(|record| self.entry(record, now)))
+        Ok(shard.live(id, now).map(|record| self.entry(&shard, record, now)))
     }
 
     async fn insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError> {
@@ -348,7 +348,7 @@ impl Store for MemoryStore {
                     continue;
                 }
                 let age = Duration::from_millis(now.saturating_sub(claimed_at_ms));
-                first.insert(cursor, Listed { id: record.id, age, entry: self.entry(record, now) });
+                first.insert(cursor, Listed { id: record.id, age, entry: self.entry(&shard, record, now) });
                 if full {
                     first.pop_last();
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::idempotency::{Answer, Fingerprint, UnknownCause};
+use crate::idempotency::{Answer, CallerHash, Fingerprint, UnknownCause};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -152,6 +152,30 @@ async fn an_answer_goes_with_its_entry() {
     assert_eq!(store.insert(&id(1), &claim(1)).await.unwrap(), Insert::Inserted);
     assert_eq!(store.prune().await.unwrap(), 2);
     assert_eq!(store.stats(), MemoryStats { entries: 1, answers_bytes: 0, answers_evicted: 0 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_goes_with_his_entry() {
+    let store = store(1 << 20, 10);
+    let caller = Some(CallerHash::from_bytes([7; 32]));
+    for number in 0..4 {
+        assert_eq!(
+            store.insert(&id(number), &Claim { caller, ..claim(number) }).await.unwrap(),
+            Insert::Inserted,
+            "entry {number}"
+        );
+        assert_eq!(store.lookup(&id(number)).await.unwrap().unwrap().caller, caller, "entry {number}");
+    }
+    assert_eq!(store.remove(&id(0), Owner::new(0)).await.unwrap(), Write::Applied);
+    tokio::time::advance(11 * MINUTE).await;
+    for number in [0, 1] {
+        assert_eq!(store.insert(&id(number), &claim(number)).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.lookup(&id(number)).await.unwrap().unwrap().caller, None, "the next entry {number}");
+    }
+    assert_eq!(store.prune().await.unwrap(), 2);
+    for number in 0..4 {
+        assert_eq!(store.shard(&id(number)).caller(&id(number)), None, "entry {number} has left its caller");
+    }
 }
 
 #[tokio::test(start_paused = true)]
