@@ -149,15 +149,13 @@ impl MemoryStore {
         }
     }
 
-    /// Drops what has expired until some place is free.
-    fn make_room(&self) {
-        for shard in &self.shards {
+    /// Drops what has expired in the first shard where anything has; `false` if there is none.
+    fn make_room(&self) -> bool {
+        self.shards.iter().any(|shard| {
             let (records, answers) = self.drop_expired(shard);
             answers.into_iter().for_each(|answer| self.answers.drop(answer));
-            if records > 0 {
-                return;
-            }
-        }
+            records > 0
+        })
     }
 
     /// Drops what has expired, and returns how many entries that were and the answers that are still to be dropped.
@@ -238,12 +236,12 @@ impl Store for MemoryStore {
     }
 
     async fn insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError> {
-        match self.try_insert(id, claim) {
-            Err(StoreError::Full { .. }) => {
-                self.make_room();
-                self.try_insert(id, claim)
+        loop {
+            let inserted = self.try_insert(id, claim);
+            // Another claim may have taken the room that was made; as long as something expires there is more.
+            if !matches!(inserted, Err(StoreError::Full { .. })) || !self.make_room() {
+                return inserted;
             }
-            inserted => inserted,
         }
     }
 
