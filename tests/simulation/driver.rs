@@ -111,7 +111,9 @@ impl Driver {
                 permit.holding(sleep(attempted.takes / 2)).await;
                 return Response::Broken;
             }
-            _ => permit.holding(self.upstream(number, attempted)).await,
+            Fate::Steady | Fate::Pauses(_) | Fate::DiesBefore | Fate::DropsBefore | Fate::PanicsBefore => {
+                permit.holding(self.upstream(number, attempted)).await
+            }
         };
         self.settle(by, permit, presented, Some(number), attempt).await
     }

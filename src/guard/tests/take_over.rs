@@ -40,7 +40,9 @@ async fn of_racing_duplicates_exactly_one_takes_over() {
         match request.await.unwrap().unwrap() {
             Admission::Granted(permit) => permits.push(permit),
             Admission::Standing { verdict: Verdict::InFlight, waited: false } => in_flight += 1,
-            other => panic!("neither granted nor in flight: {other:?}"),
+            other @ (Admission::Standing { .. } | Admission::Released(_)) => {
+                panic!("neither granted nor in flight: {other:?}")
+            }
         }
     }
     assert_eq!(permits.len(), 1, "exactly one takes over");
