@@ -1,0 +1,15 @@
+//! Oncegate from the outside: real sockets, a scripted upstream, a client that speaks bytes.
+//!
+//! One binary, one module per theme, and tests that are sentences. A moment is held by a gate, never by a sleep. What a
+//! test says about executions it counts at the upstream.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod harness;
+mod harness_itself;
