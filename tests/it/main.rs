@@ -11,5 +11,11 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod callers;
+mod concurrency;
+mod conflict;
 mod harness;
 mod harness_itself;
+mod keys;
+mod mismatch;
+mod replay;

@@ -21,7 +21,7 @@ pub use proxy::Proxy;
 pub use reply::{Feed, Gate, Reply};
 pub use request::Request;
 pub use response::{Broken, Response};
-pub use upstream::{DeadEndpoint, Seen, Upstream};
+pub use upstream::{DeadEndpoint, Seen, StuckEndpoint, Upstream};
 
 use std::future::Future;
 use std::time::Duration;

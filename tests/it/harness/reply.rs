@@ -76,7 +76,8 @@ impl Reply {
 
     /// A created charge, and the reply of most tests.
     pub fn created(body: &str) -> Self {
-        Self::status(201).field("Content-Type", "application/json").body(body)
+        let date = "Tue, 15 Nov 1994 08:12:31 GMT";
+        Self::status(201).field("Date", date).field("Content-Type", "application/json").body(body)
     }
 
     /// Bytes as they are: an informational response, garbage, or a whole response of one's own.

@@ -38,6 +38,14 @@ pub struct Seen {
     pub connection: usize,
 }
 
+/// An address that takes no connection and refuses none: whoever connects waits.
+#[derive(Debug)]
+pub struct StuckEndpoint {
+    listener: Socket,
+    _waiting: Vec<Socket>,
+    address: SocketAddr,
+}
+
 /// An address at which nothing listens, and nothing will while this lives.
 #[derive(Debug)]
 pub struct DeadEndpoint {
@@ -73,6 +81,12 @@ impl Upstream {
             }
         }));
         Self { address, shared }
+    }
+
+    fn serve_on(socket: Socket) -> Self {
+        socket.listen(128).expect("a listener");
+        socket.set_nonblocking(true).expect("a listener");
+        Self::serve(TcpListener::from_std(socket.into()).expect("a listener"))
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -148,12 +162,35 @@ impl Seen {
     }
 }
 
+impl StuckEndpoint {
+    /// Listens with the shortest queue there is, and fills it.
+    pub fn new() -> Self {
+        let (listener, address) = bound_socket();
+        listener.listen(0).expect("a listener");
+        let mut waiting = Vec::new();
+        for _ in 0..4 {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.set_nonblocking(true).expect("a socket");
+            // Those beyond the queue never come through, which is the point.
+            drop(socket.connect(&address.into()));
+            waiting.push(socket);
+        }
+        Self { listener, _waiting: waiting, address }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Begins to take connections.
+    pub fn revive(self) -> Upstream {
+        Upstream::serve_on(self.listener)
+    }
+}
+
 impl DeadEndpoint {
     pub fn new() -> Self {
-        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        bound.bind(&any.into()).expect("a port");
-        let address = bound.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
+        let (bound, address) = bound_socket();
         Self { bound, address }
     }
 
@@ -163,11 +200,16 @@ impl DeadEndpoint {
 
     /// Begins to serve here: from now on the endpoint is alive.
     pub fn revive(self) -> Upstream {
-        self.bound.listen(128).expect("a listener");
-        self.bound.set_nonblocking(true).expect("a listener");
-        let listener = TcpListener::from_std(self.bound.into()).expect("a listener");
-        Upstream::serve(listener)
+        Upstream::serve_on(self.bound)
     }
+}
+
+fn bound_socket() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a port");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
+    (socket, address)
 }
 
 impl Shared {
