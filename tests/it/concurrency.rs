@@ -15,7 +15,7 @@ async fn at_once(proxy: &Proxy, requests: impl IntoIterator<Item = Request>) -> 
     let requests: Vec<_> = requests.into_iter().collect();
     let barrier = Arc::new(Barrier::new(requests.len()));
     let address = proxy.address();
-    let clients: Vec<_> = requests.into_iter().map(|request| {
+    let clients = requests.into_iter().map(|request| {
         let barrier = Arc::clone(&barrier);
         aside(async move {
             let mut client = Client::connect(address).await;

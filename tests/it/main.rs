@@ -12,10 +12,14 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod callers;
+mod clients;
 mod concurrency;
 mod conflict;
+mod endpoints;
 mod harness;
 mod harness_itself;
 mod keys;
 mod mismatch;
 mod replay;
+mod upstream_failure;
+mod upstream_time;

@@ -75,6 +75,19 @@ impl Client {
         String::from_utf8_lossy(&rest).into_owned()
     }
 
+    /// The next response with this key, once the request is no longer in flight.
+    pub async fn settled(address: SocketAddr, request: &Request) -> Response {
+        let mut last = None;
+        super::eventually("the request is no longer in flight", async || {
+            let response = Self::connect(address).await.request(request).await;
+            let is_settled = response.problem().as_deref() != Some("request-in-flight");
+            last = Some(response);
+            is_settled
+        })
+        .await;
+        last.expect("a response")
+    }
+
     /// Says that nothing more will be sent, and stays to read.
     pub async fn half_close(&mut self) {
         self.wire.finish_writing().await.expect("the connection can be half-closed");

@@ -48,6 +48,11 @@ impl Proxy {
         self.request(&Request::charge(key)).await
     }
 
+    /// Sends a request, again and again while it is in flight.
+    pub async fn settled(&self, request: &Request) -> Response {
+        Client::settled(self.address, request).await
+    }
+
     /// Sends a request from a client of its own, beside the test.
     pub fn request_aside(&self, request: Request) -> JoinHandle<Response> {
         let address = self.address;
