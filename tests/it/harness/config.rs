@@ -16,7 +16,7 @@ pub struct Config {
     charges: String,
     rest: String,
     routes: String,
-    replaces_routes: bool,
+    has_no_rest: bool,
 }
 
 impl Config {
@@ -70,14 +70,19 @@ impl Config {
         self
     }
 
-    /// Leaves only the routes of the test's own.
-    pub fn only_own_routes(self) -> Self {
-        Self { replaces_routes: true, ..self }
+    /// Leaves the catch-all away.
+    pub fn only_listed_routes(self) -> Self {
+        Self { has_no_rest: true, ..self }
+    }
+
+    pub fn endpoint(mut self, address: SocketAddr) -> Self {
+        self.endpoints.push(address);
+        self
     }
 
     /// The file.
     pub fn toml(&self) -> String {
-        let endpoints: Vec<String> =
+        let addresses: Vec<String> =
             self.endpoints.iter().map(|address| format!("\"http://{address}\"")).collect();
         // Without an endpoint of a test's, the test writes its own.
         let endpoints = match addresses.as_slice() {
@@ -89,15 +94,15 @@ impl Config {
              [store]\nkind = \"memory\"\n{}\n[upstreams.legacy]\n{}\n{}\n[idempotency]\n{}\n",
             self.server, self.store, endpoints, self.upstream, self.idempotency,
         );
-        if !self.replaces_routes {
-            for (name, path, lines) in [
-                ("charges", "/v1/charges", self.charges.as_str()),
-                ("refunds", "/v1/refunds/{id}", ""),
-                ("everything-else", "/{*rest}", &format!("guarded = false\n{}", self.rest)),
-            ] {
-                let route = format!("name = \"{name}\"\npath = \"{path}\"\nupstream = \"legacy\"\n{lines}\n");
-                write!(toml, "[[routes]]\n{route}").expect("a String takes all");
-            }
+        let rest = format!("guarded = false\n{}", self.rest);
+        let routes = [
+            ("charges", "/v1/charges", self.charges.as_str()),
+            ("refunds", "/v1/refunds/{id}", ""),
+            ("everything-else", "/{*rest}", &rest),
+        ];
+        for (name, path, lines) in routes.into_iter().take(if self.has_no_rest { 2 } else { 3 }) {
+            let route = format!("name = \"{name}\"\npath = \"{path}\"\nupstream = \"legacy\"\n{lines}\n");
+            write!(toml, "[[routes]]\n{route}").expect("a String takes all");
         }
         toml + &self.routes
     }
