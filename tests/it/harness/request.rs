@@ -35,6 +35,10 @@ impl Request {
         Self::post("/v1/charges").key(key).json(r#"{"amount":10}"#)
     }
 
+    pub fn method(self, method: &str) -> Self {
+        Self { method: method.to_owned(), ..self }
+    }
+
     pub fn key(self, key: &str) -> Self {
         self.field("Idempotency-Key", key)
     }
