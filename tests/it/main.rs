@@ -12,6 +12,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod callers;
+mod capacity;
 mod clients;
 mod concurrency;
 mod conflict;
@@ -27,6 +28,8 @@ mod problems;
 mod replay;
 mod retention;
 mod shapes;
+mod shutdown;
 mod side_doors;
+mod store_failure;
 mod upstream_failure;
 mod upstream_time;

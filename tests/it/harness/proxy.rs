@@ -99,7 +99,15 @@ impl Config {
         self.launch(Some(store)).await
     }
 
-    async fn launch(&self, store: Option<Arc<dyn Store>>) -> Proxy {
+    /// Why it does not start over this store.
+    pub async fn start_error(&self, store: Arc<dyn Store>) -> String {
+        match self.build(Some(store)).await {
+            Ok(_) => panic!("the proxy should not start"),
+            Err(error) => error,
+        }
+    }
+
+    async fn build(&self, store: Option<Arc<dyn Store>>) -> Result<App, String> {
         watch_for_panics();
         let toml = self.toml();
         let loaded = oncegate::config::parse(&toml, "proxy.toml");
@@ -108,7 +116,11 @@ impl Config {
             None => App::build(settings).await,
             Some(store) => App::build_with_store(settings, store).await,
         };
-        let app = app.unwrap_or_else(|error| panic!("the proxy does not start: {error}\n{toml}"));
+        app.map_err(|error| with_causes(&error))
+    }
+
+    async fn launch(&self, store: Option<Arc<dyn Store>>) -> Proxy {
+        let app = self.build(store).await.unwrap_or_else(|error| panic!("{error}\n{}", self.toml()));
         let address = app.addresses()[0];
         let admin = app.admin_address().expect("an admin listener");
         let (shutdown, shutdown_signal) = oneshot::channel::<()>();
@@ -133,6 +145,11 @@ impl Drop for Proxy {
             panic!("the proxy panicked: {panics:#?}");
         }
     }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Never comes if the test forgets to send it.
