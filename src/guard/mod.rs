@@ -1,7 +1,198 @@
 //! Admission to the upstream: claim, hold, settle.
 //!
-//! Joins the core and the store. Knows nothing of HTTP, and spawns nothing that shutdown does not wait for.
+//! Owns the permit (I2), the tokens (I1) and what happens to a record that the store did not take (I5). Joins the core and
+//! the store; knows nothing of HTTP. Whatever it leaves running in the background runs on the tracker that shutdown waits
+//! for.
 
+mod owners;
 mod params;
+mod pending;
+mod permit;
+mod waiting;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
 
 pub use params::{OnInFlight, Params, Rules};
+pub use permit::{Permit, Settled};
+
+use crate::idempotency::{Claim, Entry, Owner, Presented, ReleaseReason, Verdict, judge};
+use crate::store::{Insert, Store, StoreError};
+use owners::Owners;
+use pending::PendingWrites;
+use waiting::{Waiter, WaitingRoom};
+
+/// How often a standing `Unknown` entry is taken over before the request is told that it is in flight: each try lost
+/// means that another request was faster.
+const MAX_TAKE_OVERS: usize = 3;
+
+/// A waiter's pause after a store said that an entry is settled which then was not.
+const WAITER_PAUSE: Duration = Duration::from_millis(5);
+
+/// Stands before the upstream. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Guard(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn Store>,
+    params: Params,
+    owners: Owners,
+    pending: PendingWrites,
+    waiting: WaitingRoom,
+    tracker: TaskTracker,
+}
+
+/// What came of asking for admission.
+#[derive(Debug)]
+#[must_use]
+pub enum Admission {
+    /// The request may run, once.
+    Granted(Permit),
+    /// The key is known: this is what the request gets.
+    Standing {
+        /// The verdict on the request.
+        verdict: Verdict,
+        /// Whether the request waited for it.
+        waited: bool,
+    },
+    /// The request waited, and the attempts it waited for were not carried out. The key is free.
+    Released(ReleaseReason),
+}
+
+enum Claimed {
+    Won(Permit),
+    Standing(Entry),
+}
+
+impl Guard {
+    /// A guard before `store`, whose background work runs on `tracker`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, params: Params, tracker: TaskTracker) -> Self {
+        let pending = PendingWrites::new(params.max_pending_writes);
+        let waiting = WaitingRoom::new(params.max_waiters);
+        Self(Arc::new(Inner { store, params, owners: Owners::new(), pending, waiting, tracker }))
+    }
+
+    /// Asks to run `presented`. Waits for a request in flight if `rules` say so, and is judged anew on waking.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store is full or cannot be asked. Nothing may be sent then.
+    pub async fn admit(&self, presented: &Presented, rules: &Rules) -> Result<Admission, StoreError> {
+        let deadline = match rules.on_in_flight {
+            OnInFlight::Reject => None,
+            OnInFlight::Wait { timeout } => Some(Instant::now() + timeout),
+        };
+        let mut waiter: Option<Waiter> = None;
+        let mut seen: Option<Owner> = None;
+        let mut replaces = None;
+        let mut take_overs = 0;
+        loop {
+            if let Some(reason) = waiter.as_ref().and_then(Waiter::give_up) {
+                return Ok(Admission::Released(reason));
+            }
+            let standing = match self.claim(presented, rules, replaces.take()).await? {
+                Claimed::Won(permit) => return Ok(Admission::Granted(permit)),
+                Claimed::Standing(entry) => entry,
+            };
+            let owner = standing.owner;
+            let verdict = judge(standing, presented, rules.on_unknown);
+            match (&verdict, deadline) {
+                (Verdict::RunAgain, _) if take_overs < MAX_TAKE_OVERS => {
+                    take_overs += 1;
+                    replaces = Some(owner);
+                }
+                (Verdict::RunAgain, _) => {
+                    return Ok(Admission::Standing { verdict: Verdict::InFlight, waited: waiter.is_some() });
+                }
+                (Verdict::InFlight, Some(deadline)) if Instant::now() < deadline => {
+                    // Only after a place is taken are releases told: what happened before is seen by claiming again.
+                    if waiter.is_none() {
+                        waiter = self.0.waiting.enter(presented.id);
+                        if waiter.is_none() {
+                            return Ok(Admission::Standing { verdict, waited: false });
+                        }
+                    } else {
+                        self.wait(presented, deadline, seen == Some(owner)).await?;
+                        seen = Some(owner);
+                    }
+                }
+                _ => return Ok(Admission::Standing { verdict, waited: waiter.is_some() }),
+            }
+        }
+    }
+
+    /// Drops expired entries at every interval. Never returns.
+    pub async fn prune_forever(&self) {
+        loop {
+            sleep(self.0.params.prune_interval).await;
+            match self.0.store.prune().await {
+                Ok(dropped) => debug!(dropped, "pruned"),
+                Err(error) => warn!(%error, "pruning failed; it is tried again at the next interval"),
+            }
+        }
+    }
+
+    async fn claim(
+        &self,
+        presented: &Presented,
+        rules: &Rules,
+        replaces: Option<Owner>,
+    ) -> Result<Claimed, StoreError> {
+        let inner = &self.0;
+        let claim = Claim {
+            owner: inner.owners.next(),
+            caller: presented.caller,
+            fingerprint: presented.fingerprint,
+            lease: inner.params.lease,
+            ttl: rules.ttl,
+            replaces,
+        };
+        // The lease is counted from before the insert was sent: the store's count begins later, never earlier.
+        let lease_until = Instant::now() + inner.params.lease;
+        let inserted = timeout(inner.params.store_timeout, inner.store.insert(&presented.id, &claim)).await;
+        match inserted.unwrap_or_else(|_| Err(inner.no_answer())) {
+            Ok(Insert::Inserted) => {
+                Ok(Claimed::Won(Permit::new(self.0.clone(), presented.id, claim.owner, rules, lease_until)))
+            }
+            Ok(Insert::Exists(entry)) => Ok(Claimed::Standing(entry)),
+            Err(full @ StoreError::Full { .. }) => Err(full),
+            Err(error) => {
+                pending::withdraw(inner, presented.id, claim.owner, lease_until);
+                Err(error)
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        presented: &Presented,
+        deadline: Instant,
+        woken_in_vain: bool,
+    ) -> Result<(), StoreError> {
+        if woken_in_vain {
+            sleep(WAITER_PAUSE).await;
+        }
+        let inner = &self.0;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let settled = inner.store.settled(&presented.id, patience);
+        timeout_at(deadline + inner.params.store_timeout, settled)
+            .await
+            .unwrap_or_else(|_| Err(inner.no_answer()))
+    }
+}
+
+impl Inner {
+    fn no_answer(&self) -> StoreError {
+        let patience = self.params.store_timeout;
+        StoreError::Unavailable(format!("no answer within {} ms", patience.as_millis()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -129,7 +129,6 @@ impl Answer {
     }
 
     /// The fields of the head, in order.
-    #[must_use]
     pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
         Fields(self.0.get(PREFIX..self.body_range().start).unwrap_or_default())
     }
@@ -148,7 +147,6 @@ impl Answer {
     }
 
     /// The trailers, in order.
-    #[must_use]
     pub fn trailers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         Fields(self.0.get(self.body_range().end..).unwrap_or_default())
     }

@@ -119,7 +119,9 @@ fn respell(value: &Value, space: &str) -> String {
             let items: Vec<String> = items.iter().map(|item| respell(item, space)).collect();
             format!("{space}[{}{space}]{space}", items.join(","))
         }
-        scalar => format!("{space}{scalar}{space}"),
+        scalar @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+            format!("{space}{scalar}{space}")
+        }
     }
 }
 

@@ -15,7 +15,8 @@ fn each_spelling_is_read_or_refused_as_the_table_says() {
     let long = "k".repeat(255);
     let too_long = "k".repeat(256);
     let quoted_long = format!("\"{long}\"");
-    let table: &[(&str, Result<&str, KeyError>, Result<&str, KeyError>)] = &[
+    type Read<'a> = Result<&'a str, KeyError>;
+    let table: &[(&str, Read<'_>, Read<'_>)] = &[
         ("k", Ok("k"), Err(KeyError::Unquoted)),
         ("\"k\"", Ok("k"), Ok("k")),
         (

@@ -1,0 +1,165 @@
+//! The right to run one request once.
+//!
+//! A permit is made by a won claim and by nothing else, cannot be copied, and is consumed by settling (I2). Dropped
+//! unsettled, be it by a panic, it settles its key as unknown. While it is held, its lease is renewed.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, warn};
+
+use super::pending::{self, Record};
+use super::{Inner, Rules};
+use crate::idempotency::{
+    Attempt, Outcome, Owner, ReleaseReason, RequestId, Settlement, UnknownCause, settlement,
+};
+use crate::store::{StoreError, Update, Write};
+
+/// The lease is renewed this many times before it would run out.
+const RENEWALS_PER_LEASE: u32 = 3;
+
+/// The right to run one request once.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped settles its key as unknown"]
+pub struct Permit {
+    inner: Arc<Inner>,
+    id: RequestId,
+    owner: Owner,
+    ttl: Duration,
+    release_status: Vec<u16>,
+    lease_until: Mutex<Instant>,
+    settled: bool,
+}
+
+/// What became of a settled key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Why the key is free again; `None` if the outcome was to be recorded.
+    pub release: Option<ReleaseReason>,
+    /// When the record will be gone; `None` if there is none, or the store has not taken it yet.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl Permit {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        id: RequestId,
+        owner: Owner,
+        rules: &Rules,
+        lease_until: Instant,
+    ) -> Self {
+        Self {
+            inner,
+            id,
+            owner,
+            ttl: rules.ttl,
+            release_status: rules.release_status.clone(),
+            lease_until: Mutex::new(lease_until),
+            settled: false,
+        }
+    }
+
+    /// Whether the lease still runs by this process's clock. To be asked right before the request is sent: a process that
+    /// was paused may find that its key was given up for it.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        Instant::now() < *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drives `work` to its end and renews the lease meanwhile.
+    pub async fn holding<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = self.renew_forever() => match never {},
+        }
+    }
+
+    /// Records the attempt, or frees the key. Returns once the store has taken it, or has failed to take it once: the
+    /// write is then tried again in the background (I5).
+    pub async fn settle(mut self, attempt: Attempt) -> Settled {
+        self.settled = true;
+        let settlement = settlement(attempt, &self.release_status);
+        self.write(settlement).await
+    }
+
+    async fn write(&self, settlement: Settlement) -> Settled {
+        let inner = &self.inner;
+        let release = match &settlement {
+            Settlement::Release(reason) => Some(*reason),
+            Settlement::Record(_) => None,
+        };
+        if let Some(reason) = release {
+            inner.waiting.released(&self.id, reason);
+        }
+        let record = Record { id: self.id, owner: self.owner, ttl: self.ttl, settlement };
+        match record.write(inner).await {
+            Ok(expires_at) => Settled { release, expires_at },
+            Err(error) => {
+                warn!(id = ?self.id, %error, "a record was not taken; it is tried again in the background");
+                pending::retry(inner, record);
+                Settled { release, expires_at: None }
+            }
+        }
+    }
+
+    async fn renew_forever(&self) -> Infallible {
+        let params = &self.inner.params;
+        loop {
+            sleep(params.lease / RENEWALS_PER_LEASE).await;
+            let lease_until = Instant::now() + params.lease;
+            let renewed = self.inner.store.renew(&self.id, self.owner, params.lease);
+            match timeout(params.store_timeout, renewed).await {
+                Ok(Ok(Write::Applied)) => {
+                    *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner) = lease_until;
+                }
+                Ok(Ok(Write::Lost)) => {
+                    warn!(id = ?self.id, "the lease is lost; the attempt goes on and its outcome is still recorded");
+                    return std::future::pending().await;
+                }
+                Ok(Err(error)) => debug!(id = ?self.id, %error, "a lease was not renewed"),
+                Err(_) => debug!(id = ?self.id, "a lease was not renewed in time"),
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let settlement = Settlement::Record(Outcome::Unknown(UnknownCause::Abandoned));
+        pending::retry(&self.inner, Record { id: self.id, owner: self.owner, ttl: self.ttl, settlement });
+    }
+}
+
+impl Record {
+    /// One try: when the record will be gone, if there is one.
+    pub(super) async fn write(&self, inner: &Inner) -> Result<Option<SystemTime>, StoreError> {
+        let patience = inner.params.store_timeout;
+        match &self.settlement {
+            Settlement::Release(_) => {
+                let removed = timeout(patience, inner.store.remove(&self.id, self.owner)).await;
+                let write = removed.unwrap_or_else(|_| Err(inner.no_answer()))?;
+                if write == Write::Lost {
+                    warn!(id = ?self.id, "a key was to be freed, but another owner stands there");
+                }
+                Ok(None)
+            }
+            Settlement::Record(outcome) => {
+                let updated =
+                    timeout(patience, inner.store.update(&self.id, self.owner, outcome, self.ttl)).await;
+                match updated.unwrap_or_else(|_| Err(inner.no_answer()))? {
+                    Update::Applied { expires_at } => Ok(Some(expires_at)),
+                    Update::Lost => {
+                        warn!(id = ?self.id, "an outcome was to be recorded, but the entry is no longer this owner's");
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The kept answers: an LRU cache, bounded in bytes.
+//!
+//! Owns the rule that an answer can go at any time and that nothing but its replay is lost with it. An answer stands under
+//! a serial number that is drawn for it alone and that only one record holds: it can never belong to another request. The
+//! cache may not be asked whether a key is live; that is the table's matter.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moka::notification::RemovalCause;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use crate::idempotency::Answer;
+
+use super::u48::U48;
+
+/// Names one kept answer. No two answers of a store share one.
+pub(super) type Serial = U48;
+
+/// What an answer costs beside its own bytes: the nodes of the cache and the rounding of the allocator. Measured with
+/// 200,000 answers of 1 KiB and glibc.
+const OVERHEAD_BYTES: u32 = 335;
+
+/// Answers that are heavier than this part of the bound are accounted for at once. moka does it in batches of up to 384
+/// writes otherwise, and so many big ones could stand beyond the bound.
+const LIGHT_PART: u64 = 512;
+
+#[derive(Debug)]
+pub(super) struct Answers {
+    cache: Cache<Serial, Answer>,
+    max_bytes: u64,
+    next_serial: AtomicU64,
+    evicted: Arc<AtomicU64>,
+}
+
+impl Answers {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        let evicted = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&evicted);
+        let cache = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, answer| weight(answer))
+            // moka's default policy would rather refuse a new answer than drop an old one.
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+            .build();
+        Self { cache, max_bytes, next_serial: AtomicU64::new(0), evicted }
+    }
+
+    /// Keeps an answer, and may let older ones go; `None` if it is heavier than all that may be kept.
+    pub(super) fn keep(&self, answer: &Answer) -> Option<Serial> {
+        let weight = u64::from(weight(answer));
+        if weight > self.max_bytes {
+            return None;
+        }
+        let serial = Serial::new(self.next_serial.fetch_add(1, Ordering::Relaxed));
+        self.cache.insert(serial, answer.clone());
+        if weight > self.max_bytes / LIGHT_PART {
+            self.cache.run_pending_tasks();
+        }
+        Some(serial)
+    }
+
+    /// The answer, unless it had to make room.
+    pub(super) fn get(&self, serial: Serial) -> Option<Answer> {
+        self.cache.get(&serial)
+    }
+
+    pub(super) fn drop(&self, serial: Serial) {
+        self.cache.invalidate(&serial);
+    }
+
+    /// Does what moka has put off.
+    pub(super) fn tidy(&self) {
+        self.cache.run_pending_tasks();
+    }
+
+    /// How many answers had to make room so far.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// What the kept answers weigh, as of the last tidying.
+    pub(super) fn bytes(&self) -> u64 {
+        self.cache.weighted_size()
+    }
+}
+
+fn weight(answer: &Answer) -> u32 {
+    u32::try_from(answer.as_bytes().len()).unwrap_or(u32::MAX).saturating_add(OVERHEAD_BYTES)
+}

@@ -1,0 +1,197 @@
+//! One entry as it lies in memory, and the transitions it may make.
+//!
+//! Owns the rules of the contract for a single record: which owner may change it, when its lease has lapsed, when it is
+//! gone. It has no lock and no clock: `now` comes in. It is kept small, since there may be millions.
+
+use crate::idempotency::{
+    Answer, CallerHash, Claim, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause,
+};
+
+use super::answers::Serial;
+use super::clock::Millis;
+use super::u48::U48;
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) id: RequestId,
+    /// As bytes: a `u128` would be aligned to 16 and cost padding.
+    owner: [u8; 16],
+    fingerprint: Fingerprint,
+    caller: Option<Box<CallerHash>>,
+    standing: Standing,
+}
+
+/// What is known of the request. Times are kept in six bytes: eight would make every record larger.
+#[derive(Debug)]
+enum Standing {
+    /// `ttl` runs from the lease's end, should the owner die.
+    InFlight {
+        claimed_at: U48,
+        lease_ends_at: U48,
+        ttl: U48,
+    },
+    Unknown {
+        cause: UnknownCause,
+        claimed_at: U48,
+        expires_at: U48,
+    },
+    Completed {
+        status: u16,
+        answer: Option<Serial>,
+        expires_at: U48,
+    },
+}
+
+/// What a reader finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    InFlight { lease_ends_at: Millis },
+    Unknown { cause: UnknownCause, expires_at: Millis },
+    Completed { status: u16, answer: Option<Serial>, expires_at: Millis },
+}
+
+/// What an update by the owner comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transition {
+    /// The outcome is to be recorded.
+    Apply,
+    /// It is recorded already.
+    Stands,
+    /// Another outcome is recorded.
+    Refused,
+}
+
+impl Record {
+    pub(super) fn new(
+        id: &RequestId,
+        claim: &Claim,
+        now: Millis,
+        lease_ends_at: Millis,
+        ttl_ms: Millis,
+    ) -> Self {
+        Self {
+            id: *id,
+            owner: claim.owner.token().to_le_bytes(),
+            fingerprint: claim.fingerprint,
+            caller: claim.caller.map(Box::new),
+            standing: Standing::InFlight {
+                claimed_at: U48::new(now),
+                lease_ends_at: U48::new(lease_ends_at),
+                ttl: U48::new(ttl_ms),
+            },
+        }
+    }
+
+    pub(super) const fn owner(&self) -> Owner {
+        Owner::new(u128::from_le_bytes(self.owner))
+    }
+
+    pub(super) const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    pub(super) fn caller(&self) -> Option<CallerHash> {
+        self.caller.as_deref().copied()
+    }
+
+    /// When the record is gone if nothing more is heard of it. Renewals move it.
+    pub(super) const fn expires_at(&self) -> Millis {
+        match self.standing {
+            Standing::InFlight { lease_ends_at, ttl, .. } => lease_ends_at.get() + ttl.get(),
+            Standing::Unknown { expires_at, .. } | Standing::Completed { expires_at, .. } => expires_at.get(),
+        }
+    }
+
+    /// What a reader finds in a record that has not expired.
+    pub(super) fn read(&self, now: Millis) -> Reading {
+        let expires_at = self.expires_at();
+        match self.standing {
+            Standing::InFlight { lease_ends_at, .. } if now < lease_ends_at.get() => {
+                Reading::InFlight { lease_ends_at: lease_ends_at.get() }
+            }
+            Standing::InFlight { .. } => Reading::Unknown { cause: UnknownCause::OwnerLost, expires_at },
+            Standing::Unknown { cause, .. } => Reading::Unknown { cause, expires_at },
+            Standing::Completed { status, answer, .. } => Reading::Completed { status, answer, expires_at },
+        }
+    }
+
+    /// When an entry that is not completed was claimed.
+    pub(super) const fn claimed_at(&self) -> Option<Millis> {
+        match self.standing {
+            Standing::InFlight { claimed_at, .. } | Standing::Unknown { claimed_at, .. } => {
+                Some(claimed_at.get())
+            }
+            Standing::Completed { .. } => None,
+        }
+    }
+
+    /// The kept answer's serial number.
+    pub(super) const fn answer(&self) -> Option<Serial> {
+        match self.standing {
+            Standing::Completed { answer, .. } => answer,
+            Standing::InFlight { .. } | Standing::Unknown { .. } => None,
+        }
+    }
+
+    /// Begins the lease anew; `false` if it does not run.
+    pub(super) fn renew(&mut self, now: Millis, ends_at: Millis) -> bool {
+        match &mut self.standing {
+            Standing::InFlight { lease_ends_at, .. } if now < lease_ends_at.get() => {
+                *lease_ends_at = U48::new(ends_at);
+                true
+            }
+            Standing::InFlight { .. } | Standing::Unknown { .. } | Standing::Completed { .. } => false,
+        }
+    }
+
+    /// Records how the request ended. Ask [`Transition`] first.
+    pub(super) fn settle(
+        &mut self,
+        outcome: &Outcome,
+        answer: Option<Serial>,
+        now: Millis,
+        expires_at: Millis,
+    ) {
+        let expires_at = U48::new(expires_at);
+        self.standing = match outcome {
+            Outcome::Completed(kept) => Standing::Completed { status: kept.status(), answer, expires_at },
+            Outcome::NotRetained { status } => {
+                Standing::Completed { status: *status, answer: None, expires_at }
+            }
+            Outcome::Unknown(cause) => {
+                let claimed_at = U48::new(self.claimed_at().unwrap_or(now));
+                Standing::Unknown { cause: *cause, claimed_at, expires_at }
+            }
+        };
+    }
+}
+
+impl Transition {
+    /// Judges an owner's update against what stands there. An answer that is no longer kept is taken for the same.
+    pub(super) fn judge(standing: &State, outcome: &Outcome) -> Self {
+        let same = match (standing, outcome) {
+            (State::InFlight, _)
+            | (State::Unknown(_), Outcome::Completed(_) | Outcome::NotRetained { .. }) => return Self::Apply,
+            (State::Unknown(stands), Outcome::Unknown(cause)) => stands == cause,
+            (State::Completed { .. }, Outcome::Unknown(_)) => false,
+            (State::Completed { status, answer }, Outcome::NotRetained { status: new }) => {
+                status == new && answer.is_none()
+            }
+            (State::Completed { status, answer }, Outcome::Completed(new)) => {
+                *status == new.status() && answer.as_ref().is_none_or(|kept: &Answer| kept == new)
+            }
+        };
+        if same { Self::Stands } else { Self::Refused }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_small() {
+        // What a stored answer costs beside its bytes is mostly moka's; this is our part of it.
+        assert_eq!(size_of::<Record>(), 96);
+    }
+}

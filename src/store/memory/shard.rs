@@ -1,0 +1,112 @@
+//! One part of the entries, and who waits for them. Stands under one lock.
+//!
+//! Owns two side books of the table: a lower bound on the next expiry, so that nobody scans where nothing can have
+//! expired, and the waiters, so that a settlement nobody waits for costs one look at an empty map.
+
+use std::collections::HashMap;
+
+use tokio::sync::watch;
+
+use crate::idempotency::RequestId;
+
+use super::answers::Serial;
+use super::clock::Millis;
+use super::record::Record;
+use super::table::Table;
+
+#[derive(Debug)]
+pub(super) struct Shard {
+    table: Table,
+    /// Nothing expires before this. Renewals move expiries on without touching it.
+    next_expiry: Millis,
+    /// One channel per id that is waited for. Nothing is sent: dropping it wakes all.
+    waiters: HashMap<RequestId, watch::Sender<()>>,
+}
+
+/// What was dropped from a shard.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    pub(super) records: u64,
+    /// The serial numbers of their answers.
+    pub(super) answers: Vec<Serial>,
+}
+
+impl Shard {
+    pub(super) fn new() -> Self {
+        Self { table: Table::default(), next_expiry: Millis::MAX, waiters: HashMap::new() }
+    }
+
+    /// The record under `id`, even if it has expired.
+    pub(super) fn stored(&self, id: &RequestId) -> Option<&Record> {
+        self.table.get(id)
+    }
+
+    /// The record under `id`, unless it has expired.
+    pub(super) fn live(&self, id: &RequestId, now: Millis) -> Option<&Record> {
+        self.table.get(id).filter(|record| now < record.expires_at())
+    }
+
+    /// Puts a record in the place of whatever stood there, which is returned.
+    pub(super) fn put(&mut self, record: Record) -> Option<Record> {
+        self.wake(&record.id);
+        self.next_expiry = self.next_expiry.min(record.expires_at());
+        self.table.put(record)
+    }
+
+    /// Changes the live record under `id`.
+    pub(super) fn change<T>(
+        &mut self,
+        id: &RequestId,
+        now: Millis,
+        change: impl FnOnce(&mut Record) -> T,
+    ) -> Option<T> {
+        let record = self.table.get_mut(id).filter(|record| now < record.expires_at())?;
+        let changed = change(record);
+        self.next_expiry = self.next_expiry.min(record.expires_at());
+        Some(changed)
+    }
+
+    pub(super) fn remove(&mut self, id: &RequestId) -> Option<Record> {
+        self.wake(id);
+        self.table.remove(id)
+    }
+
+    /// Drops every record that has expired.
+    pub(super) fn drop_expired(&mut self, now: Millis) -> Dropped {
+        let mut dropped = Dropped::default();
+        if now < self.next_expiry {
+            return dropped;
+        }
+        self.table.take_if(
+            |record| record.expires_at() <= now,
+            |record| {
+                dropped.records += 1;
+                dropped.answers.extend(record.answer());
+            },
+        );
+        self.next_expiry = self.table.iter().map(Record::expires_at).min().unwrap_or(Millis::MAX);
+        dropped
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.table.iter()
+    }
+
+    /// A channel that closes when `id` is settled, removed or claimed anew.
+    pub(super) fn wait_for(&mut self, id: &RequestId) -> watch::Receiver<()> {
+        self.waiters.entry(*id).or_insert_with(|| watch::channel(()).0).subscribe()
+    }
+
+    pub(super) fn wake(&mut self, id: &RequestId) {
+        if !self.waiters.is_empty() {
+            self.waiters.remove(id);
+        }
+    }
+
+    /// Closes the book on `id` if nobody waits for it any more.
+    pub(super) fn stop_waiting(&mut self, id: &RequestId) {
+        if self.waiters.get(id).is_some_and(|channel| channel.receiver_count() == 0) {
+            self.waiters.remove(id);
+        }
+    }
+}

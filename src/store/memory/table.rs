@@ -1,0 +1,105 @@
+//! Records by id, without holes.
+//!
+//! Owns the layout: the records lie side by side in one vector, and a hash table of 4-byte positions finds them. Growing
+//! so many small records in the hash table itself would leave up to half of their memory unused.
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+
+use crate::idempotency::RequestId;
+
+use super::record::Record;
+
+/// A table grows by this part of itself: the slack that the default of doubling leaves counts for millions of records.
+const GROWTH_PART: usize = 8;
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    positions: HashTable<u32>,
+    records: Vec<Record>,
+}
+
+impl Table {
+    pub(super) fn get(&self, id: &RequestId) -> Option<&Record> {
+        self.records.get(self.position(id)?)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &RequestId) -> Option<&mut Record> {
+        let position = self.position(id)?;
+        self.records.get_mut(position)
+    }
+
+    /// Puts a record in, and returns the one that stood there before.
+    pub(super) fn put(&mut self, record: Record) -> Option<Record> {
+        let Self { positions, records } = self;
+        let is_it = |at: &u32| records.get(*at as usize).is_some_and(|standing| standing.id == record.id);
+        let rehash = |at: &u32| records.get(*at as usize).map_or(0, |standing| hash(&standing.id));
+        match positions.entry(hash(&record.id), is_it, rehash) {
+            Entry::Occupied(at) => {
+                records.get_mut(*at.get() as usize).map(|standing| std::mem::replace(standing, record))
+            }
+            Entry::Vacant(free) => {
+                free.insert(records.len() as u32);
+                if records.len() == records.capacity() {
+                    records.reserve_exact(records.len() / GROWTH_PART + 8);
+                }
+                records.push(record);
+                None
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &RequestId) -> Option<Record> {
+        let position = self.position(id)?;
+        self.take(position)
+    }
+
+    /// Takes out every record for which `leaves` is true, and hands it to `taken`.
+    pub(super) fn take_if(&mut self, leaves: impl Fn(&Record) -> bool, mut taken: impl FnMut(Record)) {
+        // Backwards: the record that fills a gap was looked at before.
+        for position in (0..self.records.len()).rev() {
+            if self.records.get(position).is_some_and(&leaves) {
+                self.take(position).map(&mut taken);
+            }
+        }
+        if self.records.len() < self.records.capacity() / 2 {
+            self.records.shrink_to(self.records.len() + self.records.len() / GROWTH_PART);
+            let records = &self.records;
+            self.positions
+                .shrink_to_fit(|at| records.get(*at as usize).map_or(0, |standing| hash(&standing.id)));
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter()
+    }
+
+    fn position(&self, id: &RequestId) -> Option<usize> {
+        let is_it = |at: &u32| self.records.get(*at as usize).is_some_and(|record| record.id == *id);
+        self.positions.find(hash(id), is_it).map(|at| *at as usize)
+    }
+
+    /// Takes a record out; the last one fills the gap.
+    fn take(&mut self, position: usize) -> Option<Record> {
+        let Self { positions, records } = self;
+        let id = records.get(position)?.id;
+        let last = records.len() - 1;
+        if let Ok(at) = positions.find_entry(hash(&id), |at| *at as usize == position) {
+            at.remove();
+        }
+        if position != last
+            && let Some(moved) = records.get(last)
+            && let Some(at) = positions.find_mut(hash(&moved.id), |at| *at as usize == last)
+        {
+            *at = position as u32;
+        }
+        Some(records.swap_remove(position))
+    }
+}
+
+/// The id is a SHA-256 already, so its bytes serve as the hash. A client who wants ids to collide has to find keys by
+/// trying, 2^n of them for n bits in common, and all he gains is a longer chain in one shard.
+fn hash(id: &RequestId) -> u64 {
+    let [bytes @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *id.as_bytes();
+    u64::from_le_bytes(bytes)
+}
