@@ -62,11 +62,15 @@ async fn a_cookie_can_tell_callers_apart() {
         .request(&Request::charge("k").field("Cookie", "x=1").field("Cookie", "session=a"))
         .await
         .expect_replay_of(&first);
-    for other in
-        ["session=b", "Session=a", "xsession=a", "theme=session=a", "session=a; session=b", "theme=dark"]
-    {
+    for other in ["session=b", "session=A", "session=a; session=b", "session=b; session=a"] {
         let response = proxy.request(&with(other)).await;
         assert!(!response.expect_status(201).is_replay(), "{other}: {response:?}");
+    }
+    // Cookies of other names leave the caller unmarked, which is a caller too.
+    let unmarked = proxy.charge("k").await;
+    assert!(!unmarked.expect_status(201).is_replay(), "{unmarked:?}");
+    for same in ["Session=a", "xsession=a", "theme=session=a", "theme=dark", "session"] {
+        proxy.request(&with(same)).await.expect_replay_of(&unmarked);
     }
 }
 

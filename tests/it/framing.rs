@@ -129,6 +129,16 @@ async fn a_malformed_head_is_refused() {
 }
 
 #[tokio::test]
+async fn a_bare_line_feed_ends_no_line() {
+    let heads = [
+        "POST /v1/charges HTTP/1.1\nHost: api.test\nIdempotency-Key: k\nContent-Length: 0\n\n",
+        "POST /v1/charges HTTP/1.1\r\nHost: api.test\r\nX-A: 1\nIdempotency-Key: k\r\nContent-Length: 0\r\n\r\n",
+        "POST /elsewhere HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\n",
+    ];
+    expect_refused(&heads.map(str::to_owned), &[400]).await;
+}
+
+#[tokio::test]
 async fn a_malformed_chunked_upload_is_refused() {
     let lines = "Host: api.test\r\nTransfer-Encoding: chunked\r\n";
     let guarded = &with_lines(lines, "")[..1];
@@ -178,15 +188,27 @@ async fn the_absolute_form_is_no_side_door() {
 async fn targets_that_are_no_paths_are_refused() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;
-    for target in
-        ["v1/charges", "*", "?x", "api.test:80", "/v1/charges#fragment", "/v1/char\u{7f}ges", "/v1/ charges"]
-    {
+    for target in ["v1/charges", "*", "?x", "api.test:80", "/v1/char\u{7f}ges", "/v1/ charges"] {
         let mut client = proxy.client().await;
         client.send(&Request::post(target).key("k").json("{}")).await;
         let answer = client.response().await;
         assert!((400..500).contains(&answer.status), "{target}: {answer:?}");
     }
     upstream.expect_nothing();
+}
+
+#[tokio::test]
+async fn a_fragment_is_no_side_door() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    for target in
+        ["/v1/charges#a", "/v1/charges#b", "/v1/charges", "/x#/../v1/charges", "/v1/charges#/../../x"]
+    {
+        let response = proxy.request(&Request::post(target).key("k").json("{}")).await;
+        assert!(matches!(response.status, 201 | 400), "{target}: {response:?}");
+    }
+    let charges = upstream.seen().iter().filter(|seen| seen.target.contains("charges")).count();
+    assert!(charges <= 1, "{:#?}", upstream.seen());
 }
 
 #[tokio::test]

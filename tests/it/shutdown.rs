@@ -9,6 +9,12 @@ async fn start(config: &Config) -> (Proxy, Arc<FaultyStore>) {
     (config.start_with_store(Arc::clone(&store) as _).await, store)
 }
 
+/// As `start`, and what is left undone ends with the proxy.
+async fn start_as_process(config: &Config) -> (Proxy, Arc<FaultyStore>) {
+    let store = FaultyStore::new();
+    (config.start_as_process(Arc::clone(&store) as _).await, store)
+}
+
 /// What another process over the same store says to this charge.
 async fn afterwards(config: &Config, store: &Arc<FaultyStore>, key: &str) -> crate::harness::Response {
     let next = config.start_with_store(Arc::clone(store) as _).await;
@@ -149,7 +155,7 @@ async fn while_it_drains_it_is_alive_but_not_ready_and_takes_nothing_new() {
 async fn the_grace_has_an_end_and_what_was_cut_off_is_not_run_again() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream).server("shutdown_grace = \"300ms\"").store("lease = \"1s\"");
-    let (mut proxy, store) = start(&config).await;
+    let (mut proxy, store) = start_as_process(&config).await;
     upstream.next(Reply::stall());
     let mut client = proxy.client().await;
     client.send(&Request::charge("k")).await;
@@ -165,7 +171,7 @@ async fn the_grace_has_an_end_and_what_was_cut_off_is_not_run_again() {
 async fn a_second_signal_ends_at_once_and_what_was_cut_off_is_not_run_again() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream).store("lease = \"1s\"");
-    let (mut proxy, store) = start(&config).await;
+    let (mut proxy, store) = start_as_process(&config).await;
     upstream.next(Reply::stall());
     let mut client = proxy.client().await;
     client.send(&Request::charge("k")).await;
@@ -182,7 +188,8 @@ async fn a_second_signal_ends_at_once_and_what_was_cut_off_is_not_run_again() {
 #[tokio::test]
 async fn a_stream_does_not_hold_up_the_end_beyond_the_grace() {
     let upstream = Upstream::start().await;
-    let (mut proxy, _store) = start(&Config::before(&upstream).server("shutdown_grace = \"300ms\"")).await;
+    let (mut proxy, _store) =
+        start_as_process(&Config::before(&upstream).server("shutdown_grace = \"300ms\"")).await;
     let (reply, feed) = Reply::fed(200);
     upstream.next(reply);
     let mut client = proxy.client().await;

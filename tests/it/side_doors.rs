@@ -91,17 +91,13 @@ async fn methods_that_are_not_guarded_pass_under_every_spelling() {
     let proxy = Proxy::start(&upstream).await;
     for spelling in SPELLINGS {
         let response = proxy.request(&Request::get(spelling)).await;
-        // A target that is no URI is refused by any reading.
-        if response.status != 400 || !spelling.contains('\\') {
-            response.expect_status(201);
+        // What is no URI by any reading may be refused.
+        if spelling.contains('\\') && response.status == 400 {
+            continue;
         }
-    }
-    for (seen, spelling) in
-        upstream.seen().iter().zip(SPELLINGS.iter().filter(|spelling| !spelling.contains('\\')))
-    {
-        if !seen.target.contains('\\') {
-            assert_eq!(seen.target, *spelling, "the bytes forwarded are the bytes matched");
-        }
+        response.expect_status(201);
+        let seen = upstream.seen().pop().expect("it passed");
+        assert_eq!(seen.target, spelling, "the bytes forwarded are the bytes matched");
     }
 }
 

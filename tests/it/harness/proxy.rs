@@ -6,8 +6,9 @@ use std::thread;
 
 use oncegate::app::App;
 use oncegate::store::Store;
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{Client, Config, Request, Response, Upstream, aside, within};
 
@@ -117,6 +118,27 @@ impl Config {
             Some(store) => App::build_with_store(settings, store).await,
         };
         app.map_err(|error| with_causes(&error))
+    }
+
+    /// In a runtime of its own, as `main` runs it: what it leaves undone ends when it ends.
+    pub async fn start_as_process(&self, store: Arc<dyn Store>) -> Proxy {
+        let config = self.clone();
+        let (started, starts) = oneshot::channel();
+        let (shutdown, shutdown_signal) = oneshot::channel::<()>();
+        let (abort, abort_signal) = oneshot::channel::<()>();
+        let running = spawn_blocking(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async move {
+                let app = config.build(Some(store)).await.unwrap_or_else(|error| panic!("{error}"));
+                started
+                    .send((app.addresses()[0], app.admin_address().expect("an admin listener")))
+                    .expect("a test");
+                app.run(signal(shutdown_signal), signal(abort_signal)).await
+            });
+            runtime.shutdown_background();
+        });
+        let (address, admin) = within("the proxy's start", starts).await.expect("the proxy starts");
+        Proxy { address, admin, shutdown: Some(shutdown), abort: Some(abort), running: Some(running) }
     }
 
     async fn launch(&self, store: Option<Arc<dyn Store>>) -> Proxy {
