@@ -18,7 +18,7 @@
 //! - [`guard`]: permits, leases, waiting, writes that are tried again.
 //! - [`proxy`]: the HTTP edge.
 //! - [`server`]: listeners and connections.
-//! - [`config`]: `proxy.toml`.
+//! - [`config`] reads `proxy.toml`.
 //! - [`app`]: the composition root.
 
 pub mod app;

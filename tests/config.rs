@@ -1,13 +1,16 @@
 //! Every file under `tests/config/`, and the shipped `proxy.toml`, against the messages that stand beside it.
 //!
-//! `valid/NAME.toml` has no mistake, the warnings of `NAME.warnings`, and runs what `NAME.described` says.
-//! `invalid/NAME.toml` has the mistakes of `NAME.expected`. Run with `ONCEGATE_BLESS=1` to write the messages anew, then read the difference.
+//! `valid/NAME.toml` has no mistake, and the warnings of `NAME.warnings`. `invalid/NAME.toml` has the mistakes of
+//! `NAME.expected`. Run with `ONCEGATE_BLESS=1` to write the messages anew, then read the difference.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails its test")]
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oncegate::config;
+use oncegate::config::{self, ConfigError};
+use proptest::prelude::*;
 
 #[test]
 fn every_valid_file_has_its_warnings_and_no_mistake() {
@@ -15,7 +18,6 @@ fn every_valid_file_has_its_warnings_and_no_mistake() {
     assert!(!files.is_empty());
     for path in files {
         compare(&path.with_extension("warnings"), &warnings_of(&path));
-        compare(&path.with_extension("described"), &config::describe(&config::load(&path).unwrap().settings));
     }
 }
 
@@ -45,15 +47,14 @@ fn every_mistake_tells_how_to_mend_it() {
 
 #[test]
 fn the_shipped_file_has_no_mistake_and_warns_of_its_store_only() {
-    let warnings = warnings_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml"));
+    let warnings = warnings_of(&root().join("proxy.toml"));
     assert_eq!(warnings.lines().count(), 1, "{warnings}");
     assert!(warnings.contains("keys are forgotten at restart"), "{warnings}");
 }
 
 #[test]
 fn the_shipped_file_says_what_it_can_carry() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml");
-    let described = config::describe(&config::load(&path).unwrap().settings);
+    let described = described(&shipped());
     assert!(
         described.contains("1,000,000 entries over 48h: 5.8 new keys per second, sustained"),
         "the longest ttl of a guarded route counts:\n{described}"
@@ -61,8 +62,21 @@ fn the_shipped_file_says_what_it_can_carry() {
 }
 
 #[test]
+fn a_file_is_described_with_the_effective_settings_of_every_guarded_route() {
+    let path = root().join("tests/config/valid/every_setting.toml");
+    compare(&path.with_extension("described"), &described(&fs::read_to_string(&path).unwrap()));
+}
+
+#[test]
+fn a_file_without_guarded_routes_is_described_without_a_rate() {
+    let path = root().join("tests/config/valid/nothing_guarded.toml");
+    let described = described(&fs::read_to_string(path).unwrap());
+    assert!(described.contains("no route is guarded") && !described.contains("per second"), "{described}");
+}
+
+#[test]
 fn what_the_shipped_file_comments_out_is_the_default() {
-    let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.toml")).unwrap();
+    let shipped = shipped();
     let settings = |text: &str| format!("{:?}", config::parse(text, "proxy.toml").unwrap().settings);
     let examples = ["documentation_url", "fingerprint_include", "fingerprint_exclude", "hosts"];
     let mut uncommented = String::new();
@@ -73,7 +87,22 @@ fn what_the_shipped_file_comments_out_is_the_default() {
         writeln!(uncommented, "{}", setting.unwrap_or(line)).unwrap();
     }
     assert!(uncommented.lines().count() > 80 && uncommented != shipped, "nothing was uncommented");
-    assert_eq!(settings(&uncommented), settings(&shipped));
+    let waiting = |text: &str| text.replace("on_in_flight = \"reject\"", "on_in_flight = \"wait\"");
+    assert_eq!(settings(&waiting(&uncommented)), settings(&waiting(&shipped)));
+}
+
+#[test]
+fn what_the_shipped_file_writes_out_is_the_default_too() {
+    let least = r#"
+        admin.listen = "127.0.0.1:9090"
+        upstreams.legacy.endpoints = ["http://127.0.0.1:9000"]
+        routes = [
+            { name = "charges", path = "/v1/charges", upstream = "legacy", ttl = "48h" },
+            { name = "everything-else", path = "/{*rest}", upstream = "legacy", guarded = false },
+        ]
+    "#;
+    let settings = |text: &str| format!("{:#?}", config::parse(text, "proxy.toml").unwrap().settings);
+    assert_eq!(settings(&shipped()), settings(least));
 }
 
 #[test]
@@ -96,8 +125,55 @@ fn a_file_that_cannot_be_read_says_why_and_what_to_do() {
     }
 }
 
+proptest! {
+    #[test]
+    fn no_text_makes_the_reading_panic(text in "[ -~\n]{0,200}") {
+        read_safely(&text);
+    }
+
+    #[test]
+    fn no_edit_of_a_good_file_makes_the_reading_panic(
+        start in 0..8_000_usize,
+        length in 0..40_usize,
+        inserted in "[ -~\né\"'\\[\\]{}=.]{0,12}",
+    ) {
+        let mut text: Vec<char> = shipped().chars().collect();
+        let start = start.min(text.len());
+        let end = (start + length).min(text.len());
+        text.splice(start..end, inserted.chars());
+        read_safely(&text.into_iter().collect::<String>());
+    }
+}
+
+/// A text yields settings that can be described, or at least one mistake, each within the text.
+fn read_safely(text: &str) {
+    match config::parse(text, "proxy.toml") {
+        Ok(loaded) => assert!(!config::describe(&loaded.settings).is_empty()),
+        Err(ConfigError::Invalid { mistakes, .. }) => {
+            assert!(!mistakes.is_empty());
+            let lines = text.matches('\n').count() + 1;
+            for mistake in mistakes {
+                assert!((1..=lines).contains(&mistake.line) && mistake.column >= 1, "{mistake}");
+            }
+        }
+        Err(refused @ ConfigError::Unreadable { .. }) => panic!("{refused}"),
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn shipped() -> String {
+    fs::read_to_string(root().join("proxy.toml")).unwrap()
+}
+
+fn described(text: &str) -> String {
+    config::describe(&config::parse(text, "proxy.toml").unwrap().settings)
+}
+
 fn files_in(kind: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(kind);
+    let folder = root().join("tests/config").join(kind);
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> =
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();

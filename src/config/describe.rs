@@ -36,13 +36,9 @@ fn write(settings: &Settings, out: &mut String) -> fmt::Result {
         None => writeln!(out, "  admin     none")?,
     }
     writeln!(out, "\nupstreams")?;
-    for upstream in &settings.proxy.upstreams {
-        write_upstream(upstream, out)?;
-    }
-    writeln!(out, "\nroutes, the most specific path first to match")?;
-    for route in &settings.proxy.routes {
-        write_route(route, settings, out)?;
-    }
+    write_columns(settings.proxy.upstreams.iter().map(upstream), out)?;
+    writeln!(out, "\nroutes (the most specific path wins)")?;
+    write_columns(settings.proxy.routes.iter().map(|own| route(own, settings)), out)?;
     for route in &settings.proxy.routes {
         if let Some(policy) = &route.guard {
             writeln!(out, "\nguarded route {}", route.name)?;
@@ -53,29 +49,43 @@ fn write(settings: &Settings, out: &mut String) -> fmt::Result {
     write_memory(memory, settings, out)
 }
 
-fn write_upstream(upstream: &Upstream, out: &mut String) -> fmt::Result {
+/// Each column as wide as its widest cell.
+fn write_columns<const N: usize>(rows: impl Iterator<Item = [String; N]>, out: &mut String) -> fmt::Result {
+    let rows: Vec<[String; N]> = rows.collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in &rows {
+        let padded = row.iter().zip(widths).map(|(cell, width)| format!("  {cell:width$}"));
+        writeln!(out, "{}", padded.collect::<String>().trim_end())?;
+    }
+    Ok(())
+}
+
+fn upstream(upstream: &Upstream) -> [String; 3] {
     let endpoints: Vec<String> =
         upstream.endpoints.iter().map(|endpoint| format!("http://{}", endpoint.authority)).collect();
-    writeln!(
-        out,
-        "  {}  {}  connect_timeout = \"{}\", response_timeout = \"{}\", attempt_timeout = \"{}\", host = \"{}\"",
-        upstream.name,
-        endpoints.join(" "),
+    let timeouts = format!(
+        "connect_timeout = \"{}\", response_timeout = \"{}\", attempt_timeout = \"{}\", host = \"{}\"",
         wording::duration(upstream.connect_timeout),
         wording::duration(upstream.response_timeout),
         wording::duration(upstream.attempt_timeout),
         word(&UPSTREAM_HOST, &upstream.host)
-    )
+    );
+    [upstream.name.clone(), endpoints.join(" "), timeouts]
 }
 
-fn write_route(route: &Route, settings: &Settings, out: &mut String) -> fmt::Result {
+fn route(route: &Route, settings: &Settings) -> [String; 5] {
     let hosts = if route.hosts.is_empty() { "any host".to_owned() } else { route.hosts.join(" ") };
     let guarded = match &route.guard {
         Some(policy) => format!("guards {}", methods(policy).join(" ")),
         None => "not guarded".to_owned(),
     };
     let upstream = settings.proxy.upstreams.get(route.upstream).map_or("", |upstream| &upstream.name);
-    writeln!(out, "  {}  {hosts}  {}  {guarded}  -> {upstream}", route.name, route.path)
+    [route.name.clone(), hosts, route.path.clone(), guarded, format!("-> {upstream}")]
 }
 
 fn write_policy(policy: &GuardPolicy, out: &mut String) -> fmt::Result {

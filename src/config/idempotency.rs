@@ -160,9 +160,10 @@ impl Idempotency {
             fingerprint: FingerprintRule::new(self.body_rule(), &fields),
             rules: Rules {
                 ttl: self.ttl.value,
-                on_in_flight: match self.waits.value {
-                    true => OnInFlight::Wait { timeout: self.wait_timeout.value },
-                    false => OnInFlight::Reject,
+                on_in_flight: if self.waits.value {
+                    OnInFlight::Wait { timeout: self.wait_timeout.value }
+                } else {
+                    OnInFlight::Reject
                 },
                 on_unknown: self.on_unknown.value,
                 release_status: self.release_status.value.iter().map(|status| status.code).collect(),

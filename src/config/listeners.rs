@@ -10,8 +10,10 @@ use super::report::Report;
 use super::values::{DAY, MILLISECOND, count, duration, flag, size, some_of, text_as};
 use crate::server;
 
-/// hyper refuses to read heads into less.
+/// Real clients send this much.
 const LEAST_HEADER_BYTES: u64 = 8 * bytesize::KIB;
+/// hyper reads no larger heads, whatever its limit says.
+const MOST_HEADER_BYTES: u64 = 256 * bytesize::KIB;
 
 /// What `[server]` says, beside the listeners' own settings.
 pub(super) struct Server {
@@ -45,7 +47,7 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> S
             .value,
         max_headers: section.read("max_headers", defaults::MAX_HEADERS, count(1..=4_096)).value,
         max_header_bytes: section
-            .read("max_header_size", defaults::MAX_HEADER_BYTES, size(LEAST_HEADER_BYTES..=bytesize::MIB))
+            .read("max_header_size", defaults::MAX_HEADER_BYTES, size(LEAST_HEADER_BYTES..=MOST_HEADER_BYTES))
             .bytes(),
         header_timeout: section
             .read("header_timeout", defaults::HEADER_TIMEOUT, duration(MILLISECOND..=DAY))
@@ -88,13 +90,20 @@ fn refuse_shared_address(
     report: &Report<'_>,
 ) {
     let Some(admin) = admin else { return };
+    let collides = |own: &&SocketAddr| {
+        let same_ip =
+            own.ip() == admin.value.ip() || own.ip().is_unspecified() || admin.value.ip().is_unspecified();
+        same_ip && own.port() == admin.value.port() && own.port() != 0
+    };
     if let Some(at) = admin.at()
-        && admin.value.port() != 0
-        && listen.value.contains(&admin.value)
+        && let Some(own) = listen.value.iter().find(collides)
     {
+        let admin = admin.value;
         report.mistake(
             at,
-            format!("`listen`: requests and admin share {}; give [admin] a port of its own", admin.value),
+            format!(
+                "`listen`: {admin} is taken by {own}, where requests come; give [admin] a port of its own"
+            ),
         );
     }
 }

@@ -101,21 +101,33 @@ pub(super) fn caller(text: &str) -> Result<CallerSource, String> {
     }
 }
 
-/// A host that a route serves, in lower case and without trailing dot. It has no port: a route serves all of them.
+/// A host that a route serves, in lower case and without trailing dot. Without a port it is served on every port.
 pub(super) fn host(text: &str) -> Result<String, String> {
-    let lower = text.to_ascii_lowercase();
-    let name = lower.strip_suffix('.').unwrap_or(&lower);
-    if name.contains('*') {
+    let no_host = || {
+        format!(
+            "\"{text}\" is no host; write the bare name, without scheme and path, as in \"api.example.com\", or with \
+             one port, as in \"api.example.com:8443\""
+        )
+    };
+    if text.contains('*') {
         return Err(format!(
             "\"{text}\" is a wildcard, which this build does not know; list the hosts, or leave `hosts` out"
         ));
     }
-    if is_host_name(name) || bracketed_ipv6(name).is_some() {
-        return Ok(name.to_owned());
+    let (name, port) = split_port(text).ok_or_else(no_host)?;
+    let name = name.to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    if !is_host_name(name) && bracketed_ipv6(name).is_none() {
+        return Err(no_host());
     }
-    Err(format!(
-        "\"{text}\" is no host; write the bare name, without scheme, port and path, as in \"api.example.com\""
-    ))
+    match port {
+        None => Ok(name.to_owned()),
+        // A request's authority loses it, so a pattern with it would match nothing.
+        Some(PLAIN_HTTP_PORT) => {
+            Err(format!("\"{text}\" names the default port, which hosts go without; write \"{name}\""))
+        }
+        Some(port) => Ok(format!("{name}:{port}")),
+    }
 }
 
 /// An address to listen on.
@@ -167,6 +179,7 @@ pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
         ));
     }
     let (host, port) = split_port(authority).ok_or_else(|| not_an_endpoint(text))?;
+    let port = port.unwrap_or(PLAIN_HTTP_PORT);
     let host = host.to_ascii_lowercase();
     let authority = if port == PLAIN_HTTP_PORT { host.clone() } else { format!("{host}:{port}") };
     let host = match bracketed_ipv6(&host) {
@@ -181,16 +194,14 @@ fn not_an_endpoint(text: &str) -> String {
     format!("\"{text}\" names no host and port; write \"http://host:port\", an IPv6 address in brackets")
 }
 
-fn split_port(authority: &str) -> Option<(&str, u16)> {
-    if authority.ends_with(']') {
-        return Some((authority, PLAIN_HTTP_PORT));
-    }
+/// The host and the port, which is not zero; `None` if the port is malformed.
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     match authority.rsplit_once(':') {
-        None => Some((authority, PLAIN_HTTP_PORT)),
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            port.parse().ok().filter(|port| *port != 0).map(|port| (host, port))
+        Some((host, port)) if !authority.ends_with(']') => {
+            let port = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?;
+            (port != 0).then_some((host, Some(port)))
         }
-        Some(_) => None,
+        _ => Some((authority, None)),
     }
 }
 

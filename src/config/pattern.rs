@@ -86,10 +86,11 @@ fn literal(written: &str) -> Result<(), String> {
             "`{written}` has braces beside other text; a name takes a whole segment, as in /{{id}}/"
         ));
     }
-    let mut bytes = written.bytes();
-    while let Some(byte) = bytes.next() {
+    let mut rest = written.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
         match byte {
-            b'%' => escape(written, bytes.next().zip(bytes.next()))?,
+            b'%' => rest = escape(written, after)?,
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {}
             b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => {}
             b';' | b'\\' => {
@@ -99,34 +100,45 @@ fn literal(written: &str) -> Result<(), String> {
                 ));
             }
             _ => {
-                return Err(format!(
-                    "`{written}` has a character that no path has; write \"{}\"",
-                    escaped(written)
-                ));
+                let mend = escaped(written);
+                return Err(format!("`{written}` has a character that no path has; write \"{mend}\""));
             }
         }
     }
     Ok(())
 }
 
-fn escape(segment: &str, digits: Option<(u8, u8)>) -> Result<(), String> {
-    let malformed =
-        || format!("`{segment}` has a `%` without two hexadecimal digits; write a percent sign as %25");
-    let (high, low) = digits.ok_or_else(malformed)?;
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let value = digit(high).zip(digit(low)).and_then(|(high, low)| u8::try_from(high << 4 | low).ok());
-    match value.ok_or_else(malformed)? {
-        plain @ (b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~') => {
-            Err(format!("`{segment}` escapes `{0}`, which needs no escape; write `{0}`", char::from(plain)))
+/// Judges the escape whose `%` has been read, and returns what follows it.
+fn escape<'a>(segment: &str, after: &'a [u8]) -> Result<&'a [u8], String> {
+    let Some((digits, value, rest)) = pair(after) else {
+        return Err(format!(
+            "`{segment}` has a `%` without two hexadecimal digits; write a percent sign as %25"
+        ));
+    };
+    match value {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            let plain = char::from(value);
+            Err(format!("`{segment}` escapes `{plain}`, which needs no escape; write `{plain}`"))
         }
-        hidden @ (0 | b'/' | b'\\' | b';') => Err(format!(
-            "`{segment}` hides a separator (%{hidden:02X}), which back ends read in different ways; leave it out"
+        b'/' | b'\\' | b';' | 0x00..=0x1F | 0x7F => Err(format!(
+            "`{segment}` hides %{value:02X}, which back ends read in different ways; leave it out"
         )),
-        value if high.is_ascii_lowercase() || low.is_ascii_lowercase() => {
+        b'%' if pair(rest).is_some() => Err(format!(
+            "`{segment}` escapes an escape, which back ends read in different ways; leave it out"
+        )),
+        _ if digits.iter().any(u8::is_ascii_lowercase) => {
             Err(format!("`{segment}` has an escape in lower case; write it as %{value:02X}"))
         }
-        _ => Ok(()),
+        _ => Ok(rest),
     }
+}
+
+/// Two hexadecimal digits, what they stand for, and what follows them.
+fn pair(text: &[u8]) -> Option<([u8; 2], u8, &[u8])> {
+    let (digits, rest) = text.split_first_chunk::<2>()?;
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    let value = u8::try_from(high? << 4 | low?).ok()?;
+    Some((*digits, value, rest))
 }
 
 fn escaped(segment: &str) -> String {
@@ -160,9 +172,17 @@ mod tests {
 
     #[test]
     fn canonical_patterns_are_taken() {
-        for pattern in
-            ["/", "/v1/charges", "/v1/{id}/refund", "/{*rest}", "/v1/", "/caf%C3%A9", "/a:b,(c)", "/a%20b"]
-        {
+        for pattern in [
+            "/",
+            "/v1/charges",
+            "/v1/{id}/refund",
+            "/{*rest}",
+            "/v1/",
+            "/caf%C3%A9",
+            "/a:b,(c)",
+            "/a%20b",
+            "/a%25",
+        ] {
             assert!(segments(pattern).is_ok(), "{pattern}: {:?}", segments(pattern));
         }
     }
@@ -191,6 +211,8 @@ mod tests {
             ("/a\\b", "leave it out"),
             ("/a%3Bb", "leave it out"),
             ("/a%2fb", "leave it out"),
+            ("/a%0Ab", "leave it out"),
+            ("/a%2541", "leave it out"),
             ("/%61", "write `a`"),
             ("/a%c3%a9", "write it as %C3"),
             ("/a%", "as %25"),

@@ -1,1 +1,8 @@
+//! The guard under paused time, over a memory store that can be told to fail.
 
+mod bench;
+mod pending;
+mod permits;
+mod take_over;
+mod verdicts;
+mod waiting;

@@ -82,6 +82,13 @@ impl AccessLine {
         }
     }
 
+    /// How it ended, where the status went out before that was known.
+    pub fn outcome(&mut self, outcome: RequestOutcome) {
+        if let Some(known) = &mut self.0 {
+            known.outcome = outcome;
+        }
+    }
+
     /// Nobody was there to take the reply.
     pub fn client_gone(&mut self) {
         if let Some(known) = &mut self.0 {

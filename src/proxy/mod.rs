@@ -7,6 +7,7 @@ pub mod access;
 pub mod body;
 pub mod headers;
 pub mod outcome;
+mod pass;
 pub mod path;
 pub mod policy;
 pub mod problem;
@@ -28,7 +29,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
@@ -43,8 +44,8 @@ use self::request::{Buffered, Framing, Names};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
 use self::upstream::{SendError, Upstream};
-use crate::guard::{Admission, Guard, Permit};
-use crate::idempotency::{Attempt, Presented, ReleaseReason, UnknownCause, Verdict};
+use crate::guard::{Admission, Guard, Permit, Settled};
+use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
 use crate::store::StoreError;
 
 /// Serves requests.
@@ -128,12 +129,13 @@ impl Proxy {
         }
     }
 
-    /// Answers `request` from `client`. `framing` is what was seen of its head before it was parsed.
+    /// Answers `request` from `client`. `framing` is what was seen of its head before it was parsed; without it the request
+    /// is refused.
     pub async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         client: IpAddr,
-        framing: Framing,
+        framing: Option<Framing>,
     ) -> Response<ReplyBody> {
         let mut line = AccessLine::begin(self.access_log, client, request.method());
         self.serve(request, client, framing, &mut line).await.unwrap_or_else(|problem| {
@@ -147,7 +149,7 @@ impl Proxy {
         self: &Arc<Self>,
         request: Request<Incoming>,
         client: IpAddr,
-        framing: Framing,
+        framing: Option<Framing>,
         line: &mut AccessLine,
     ) -> Result<Response<ReplyBody>, Problem> {
         let (parts, body) = request.into_parts();
@@ -183,58 +185,41 @@ impl Proxy {
     async fn guarded(self: Arc<Self>, work: Work, mut slot: Slot) {
         let Work { site, presented, request, held } = work;
         let Some(policy) = &site.route.guard else { return };
-        let permit = match self.guard.admit(&presented, &policy.rules).await {
-            Ok(Admission::Granted(permit)) => Some(permit),
-            Ok(Admission::Standing { verdict, waited }) => {
-                return slot.reply(self.verdict(verdict, waited, policy));
-            }
-            Ok(Admission::Released(reason)) => {
-                return slot.reply(self.replies.problem(&Problem::Released { reason }));
-            }
-            Err(StoreError::Full { .. }) => return slot.reply(self.replies.problem(&Problem::StoreFull)),
-            Err(error) => {
-                error!(%error, route = %site.name, "the store cannot be asked");
-                if policy.on_store_error == OnStoreError::Reject {
-                    return slot.reply(self.replies.problem(&Problem::StoreUnavailable));
-                }
-                None
-            }
+        let permit = match self.admit(&presented, policy).await {
+            Ok(permit) => permit,
+            Err(refusal) => return slot.reply(*refusal),
         };
         let exchange = self.exchange(&site, policy, request, permit.as_ref(), &mut slot);
         let (attempt, recording) = match &permit {
             Some(permit) => permit.holding(exchange).await,
             None => exchange.await,
         };
-        let unprotected = permit.is_none();
         let settled = match permit {
             Some(permit) => Some(permit.settle(attempt.clone()).await),
             None => None,
         };
         drop(held);
-        let outcome = match settled.and_then(|settled| settled.release) {
-            _ if unprotected => RequestOutcome::Unprotected,
-            Some(ReleaseReason::Status(_)) => RequestOutcome::Released,
-            Some(ReleaseReason::NotSent(_)) => RequestOutcome::NotSent,
-            None => RequestOutcome::Executed,
-        };
-        let expires_at = settled.and_then(|settled| settled.expires_at);
-        match (attempt, recording) {
-            (Attempt::Answered(_), Some(recording)) => {
-                recording.finish(true, outcome, expires_at, &mut slot, policy).await;
+        self.respond(attempt, recording, settled, slot, policy).await;
+    }
+
+    /// The permit to run; none if the operator wants it run though the store cannot be asked; or else what the request
+    /// gets instead.
+    async fn admit(&self, presented: &Presented, policy: &GuardPolicy) -> Result<Option<Permit>, Box<Reply>> {
+        let refuse = |problem| Err(Box::new(self.replies.problem(&problem)));
+        match self.guard.admit(presented, &policy.rules).await {
+            Ok(Admission::Granted(permit)) => Ok(Some(permit)),
+            Ok(Admission::Standing { verdict, waited }) => {
+                Err(Box::new(self.verdict(verdict, waited, policy)))
             }
-            (Attempt::NotKept { .. }, Some(recording)) => {
-                recording.finish(false, outcome, expires_at, &mut slot, policy).await;
+            Ok(Admission::Released(reason)) => refuse(Problem::Released { reason }),
+            Err(StoreError::Full { .. }) => refuse(Problem::StoreFull),
+            Err(error) => {
+                error!(%error, id = ?presented.id, "the store cannot be asked");
+                match policy.on_store_error {
+                    OnStoreError::Pass => Ok(None),
+                    OnStoreError::Reject => refuse(Problem::StoreUnavailable),
+                }
             }
-            (Attempt::NotSent(cause), _) => slot.reply(self.replies.problem(&Problem::Unreachable { cause })),
-            (Attempt::Unknown(cause), recording) => {
-                let problem = self.replies.problem(&Problem::OutcomeUnknown { cause });
-                slot.end(
-                    recording.map_or(problem.response.status(), |begun| begun.status()),
-                    problem.outcome,
-                );
-                slot.reply(problem);
-            }
-            (Attempt::Answered(_) | Attempt::NotKept { .. }, None) => {}
         }
     }
 
@@ -278,41 +263,35 @@ impl Proxy {
         }
     }
 
-    /// Streams a request that is not guarded, both ways and unbuffered.
-    async fn pass(
+    /// Gives the client what there is, now that it is recorded. `settled` is missing where nothing was claimed.
+    async fn respond(
         &self,
-        site: &Site,
-        mut parts: Parts,
-        body: Incoming,
-        client: IpAddr,
-        line: &mut AccessLine,
-    ) -> Result<Response<ReplyBody>, Problem> {
-        let params = site.upstream.params();
-        let is_head = parts.method == Method::HEAD;
-        let upgrade = headers::upgrade(&parts.headers, &site.route.upgrades);
-        let downstream = upgrade.is_some().then(|| tunnel::upgrade(&mut parts));
-        headers::to_upstream(&mut parts.headers, client, upgrade);
-        let request = outbound(parts, RequestBody::Stream(body));
-        let begun = Instant::now();
-        let sent =
-            timeout(params.response_timeout, site.upstream.send(request, params.idle_timeout, || true)).await;
-        line.upstream(begun.elapsed());
-        let response = match sent {
-            Ok(Ok(response)) => response,
-            Ok(Err(SendError::NotSent(cause))) => return Err(Problem::Unreachable { cause }),
-            Ok(Err(SendError::Lost(cause))) => return Err(Problem::OutcomeUnknown { cause }),
-            Err(_) => return Err(Problem::OutcomeUnknown { cause: UnknownCause::AttemptTimeout }),
+        attempt: Attempt,
+        recording: Option<Recording>,
+        settled: Option<Settled>,
+        mut slot: Slot,
+        policy: &GuardPolicy,
+    ) {
+        let outcome = match settled {
+            None => RequestOutcome::Unprotected,
+            Some(Settled { release: Some(_), .. }) => RequestOutcome::Released,
+            Some(Settled { release: None, .. }) => RequestOutcome::Executed,
         };
-        line.end(response.status(), RequestOutcome::Passed);
-        if let Some(downstream) = downstream.filter(|_| reply::is_switch(response.status())) {
-            return Ok(tunnel::join(downstream, response));
-        }
-        let mut response = response.map(ReplyBody::Stream);
-        let keep_length = is_head || reply::is_bodyless_with_length(response.status());
-        headers::to_client(response.headers_mut(), keep_length);
-        headers::via(response.headers_mut());
-        *response.version_mut() = Version::HTTP_11;
-        Ok(response)
+        let expires_at = settled.and_then(|settled| settled.expires_at);
+        let problem = match (attempt, recording) {
+            (Attempt::Answered(_), Some(recording)) => {
+                return recording.finish(true, outcome, expires_at, &mut slot, policy).await;
+            }
+            (Attempt::NotKept { .. }, Some(recording)) => {
+                return recording.finish(false, outcome, expires_at, &mut slot, policy).await;
+            }
+            (Attempt::NotSent(cause), _) => Problem::Unreachable { cause },
+            (Attempt::Unknown(cause), _) => Problem::OutcomeUnknown { cause },
+            (Attempt::Answered(_) | Attempt::NotKept { .. }, None) => {
+                Problem::OutcomeUnknown { cause: UnknownCause::Abandoned }
+            }
+        };
+        slot.reply(self.replies.problem(&problem));
     }
 
     /// The policy and the method by which the request is guarded, if it is. Shuts the side doors: what is guarded comes in

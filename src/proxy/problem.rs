@@ -143,6 +143,9 @@ pub enum BadRequest {
     /// The target is not a path.
     #[error("the request target must be a path, or an absolute http URI")]
     Form,
+    /// Where the request begins and ends could be read in two ways.
+    #[error("the framing of the requests on this connection is ambiguous")]
+    Framing,
     /// `Host` is missing, doubled, not an authority, or differs from the absolute target.
     #[error("{0}")]
     Host(&'static str),

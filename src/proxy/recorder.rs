@@ -68,12 +68,6 @@ impl Recording {
         }
     }
 
-    /// The status of the response head.
-    #[must_use]
-    pub const fn status(&self) -> StatusCode {
-        self.status
-    }
-
     /// Reads until the answer is whole, breaks off, grows too big, or `deadline` is over: what there is to record of it.
     /// Streams to the client meanwhile, save the end.
     pub async fn record(&mut self, deadline: Instant, slot: &mut Slot, policy: &GuardPolicy) -> Attempt {
@@ -131,7 +125,7 @@ impl Recording {
         if self.relay.is_none() && slot.is_waited_for() {
             self.stream(slot);
         }
-        slot.end(self.status, outcome);
+        slot.line().outcome(outcome);
         let Some(relay) = self.relay.take() else { return };
         let rest = self.recorded.split_off(self.relayed_bytes.min(self.recorded.len())).freeze();
         let mut next = (!rest.is_empty()).then_some(rest);
@@ -158,12 +152,6 @@ impl Recording {
                 },
             }
         }
-    }
-
-    /// Whether the client has got the head already, so that no other answer can be given.
-    #[must_use]
-    pub const fn is_streaming(&self) -> bool {
-        self.relay.is_some()
     }
 
     fn stream(&mut self, slot: &mut Slot) {

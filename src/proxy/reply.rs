@@ -99,9 +99,10 @@ impl Replies {
 
     fn document(&self, problem: &Problem) -> Response<ReplyBody> {
         let row = row(problem);
-        let original_status = match problem {
-            Problem::NotRetained { original_status } => Some(*original_status),
-            _ => None,
+        let original_status = if let Problem::NotRetained { original_status } = problem {
+            Some(*original_status)
+        } else {
+            None
         };
         let document = Document {
             r#type: format!("{}/{}", self.problem_base, problem.as_str()),
@@ -214,6 +215,7 @@ fn row(problem: &Problem) -> Row {
             BadRequest::UnknownCoding => closing(StatusCode::NOT_IMPLEMENTED),
             BadRequest::Body
             | BadRequest::Form
+            | BadRequest::Framing
             | BadRequest::Host(_)
             | BadRequest::LengthAndCoding
             | BadRequest::LineEnd

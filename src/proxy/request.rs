@@ -31,12 +31,12 @@ use crate::idempotency::{
 /// Bodies larger than this are hashed on a thread of their own: hashing must not hold up other requests.
 const HASH_INLINE_BYTES: usize = 64 * 1024;
 
-/// What was seen of a request's framing before hyper took it apart.
-#[derive(Clone, Copy, Debug, Default)]
+/// What was seen of a request's head before hyper took it apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Framing {
-    /// Both lengths: hyper removes the `Content-Length`, so the fields no longer show it.
+    /// `Content-Length` and `Transfer-Encoding` are both there: hyper removes the former, so the fields no longer show it.
     pub length_and_transfer_encoding: bool,
-    /// A bare line feed in the head.
+    /// A line, or an empty line before the request line, ends in a line feed without a carriage return.
     pub bare_line_feed: bool,
 }
 
@@ -81,7 +81,7 @@ impl Names {
     /// # Errors
     ///
     /// [`BadRequest`].
-    pub fn check(&self, parts: &Parts, framing: Framing) -> Result<String, BadRequest> {
+    pub fn check(&self, parts: &Parts, framing: Option<Framing>) -> Result<String, BadRequest> {
         check_framing(&parts.headers, framing)?;
         for name in parts.headers.keys().filter(|name| name.as_str().contains('_')) {
             let hyphenated = name.as_str().replace('_', "-");
@@ -154,7 +154,10 @@ pub fn caller(headers: &HeaderMap, policy: &GuardPolicy) -> Result<CallerHash, P
                 }
                 hasher.mark(name.as_str(), values());
             }
-            CallerSource::Cookie(name) => hasher.mark(name, cookies(headers, name)),
+            CallerSource::Cookie(name) => {
+                hasher.mark("cookie", [name.as_bytes()]);
+                hasher.mark(name, cookies(headers, name));
+            }
         }
     }
     Ok(hasher.finish())
@@ -261,7 +264,8 @@ impl Buffered {
     }
 }
 
-fn check_framing(headers: &HeaderMap, framing: Framing) -> Result<(), BadRequest> {
+fn check_framing(headers: &HeaderMap, framing: Option<Framing>) -> Result<(), BadRequest> {
+    let framing = framing.ok_or(BadRequest::Framing)?;
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let first = codings.next();
     if framing.bare_line_feed {

@@ -37,13 +37,16 @@ impl Slot {
         &mut self.line
     }
 
-    /// Gives the reply and writes the line. The second and later replies go nowhere.
+    /// Gives the reply and writes the line. After a reply was given, or began to stream, a second one only tells the line
+    /// how the request ended.
     pub fn reply(&mut self, reply: Reply) {
         if self.client.is_some() {
             self.end(reply.response.status(), reply.outcome);
             self.send(reply.response);
-            self.line.write();
+        } else {
+            self.line.outcome(reply.outcome);
         }
+        self.line.write();
     }
 
     /// Gives a reply whose body is still to come. The line is written at its end.
@@ -52,8 +55,7 @@ impl Slot {
         self.send(response);
     }
 
-    /// Says how the request ended, unless its line is written already.
-    pub fn end(&mut self, status: StatusCode, outcome: RequestOutcome) {
+    fn end(&mut self, status: StatusCode, outcome: RequestOutcome) {
         self.line.end(status, outcome);
     }
 

@@ -19,9 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Params;
-use super::framing::{SharedWatch, WatchedIo};
+use super::framing::WatchedIo;
 use crate::proxy::Proxy;
-use crate::proxy::request::Framing;
 
 /// How long a connection that has sent no request yet is kept while draining: its first request may be under way.
 const DRAIN_LINGER: Duration = Duration::from_secs(1);
@@ -53,11 +52,11 @@ impl Connection {
         let Self { stream, peer, proxy, http1 } = self;
         // Without it a short answer could wait for an acknowledgement; that it fails changes nothing.
         stream.set_nodelay(true).unwrap_or(());
-        let (io, watch) = WatchedIo::new(stream);
+        let (io, findings) = WatchedIo::new(stream);
         let begun = AtomicBool::new(false);
         let service = service_fn(|request| {
             begun.store(true, Ordering::Relaxed);
-            let reply = proxy.clone().handle(request, peer.ip(), framing(&watch));
+            let reply = proxy.clone().handle(request, peer.ip(), findings.take());
             async { Ok::<_, Infallible>(reply.await) }
         });
         let mut connection = pin!(http1.serve_connection(TokioIo::new(io), service).with_upgrades());
@@ -81,14 +80,6 @@ impl Connection {
 async fn never_begins(begun: &AtomicBool) {
     sleep(DRAIN_LINGER).await;
     if begun.load(Ordering::Relaxed) {
-        std::future::pending().await
-    }
-}
-
-fn framing(watch: &SharedWatch) -> Framing {
-    let found = watch.next_head();
-    Framing {
-        length_and_transfer_encoding: found.length_and_transfer_encoding,
-        bare_line_feed: found.bare_line_feed,
+        std::future::pending::<()>().await;
     }
 }

@@ -10,6 +10,7 @@
 
 mod answers;
 mod clock;
+mod fill_level;
 mod record;
 mod shard;
 mod table;
@@ -31,6 +32,7 @@ use crate::idempotency::{Claim, Entry, Outcome, Owner, RequestId, State};
 
 use self::answers::{Answers, Serial};
 use self::clock::{Clock, Millis, millis};
+use self::fill_level::FillLevel;
 use self::record::{Reading, Record, Transition};
 use self::shard::Shard;
 use self::waiter::Waiter;
@@ -38,9 +40,6 @@ use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Update
 
 /// How many locks the entries share. Far more than there are threads, so that two rarely meet.
 const SHARDS: usize = 64;
-
-/// From this share of `max_entries` on, every prune warns.
-const WARN_AT_PERCENT: u64 = 80;
 
 /// So many answers are dropped at a stretch before other tasks have their turn.
 const DROP_BATCH: usize = 512;
@@ -78,12 +77,6 @@ pub struct MemoryStats {
     pub answers_evicted: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct FillLevel {
-    entries: u64,
-    at: Millis,
-}
-
 impl MemoryStore {
     /// An empty store.
     #[must_use]
@@ -93,7 +86,7 @@ impl MemoryStore {
             shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
             entries: AtomicU64::new(0),
             answers: Answers::new(params.max_bytes),
-            last_prune: Mutex::new(FillLevel { entries: 0, at: 0 }),
+            last_prune: Mutex::new(FillLevel::default()),
             params,
         }
     }
@@ -230,29 +223,6 @@ impl MemoryStore {
             }
         }
     }
-
-    /// Warns if the store fills up, with the time left at the rate since the last prune.
-    fn watch_fill_level(&self) {
-        let level = FillLevel { entries: self.entries.load(Ordering::Relaxed), at: self.clock.now() };
-        let last = std::mem::replace(&mut *lock(&self.last_prune), level);
-        let max_entries = self.params.max_entries;
-        if level.entries.saturating_mul(100) < max_entries.saturating_mul(WARN_AT_PERCENT) {
-            return;
-        }
-        match level.full_in(last, max_entries) {
-            Some(left) => tracing::warn!(
-                entries = level.entries,
-                max_entries,
-                full_in = %humantime::format_duration(left),
-                "the store fills up; once it is full, new keys are refused"
-            ),
-            None => tracing::warn!(
-                entries = level.entries,
-                max_entries,
-                "the store is nearly full, though it has not grown since the last prune"
-            ),
-        }
-    }
 }
 
 #[async_trait]
@@ -340,7 +310,9 @@ impl Store for MemoryStore {
             }
         }
         self.answers.tidy();
-        self.watch_fill_level();
+        let level = FillLevel { entries: self.entries.load(Ordering::Relaxed), at: self.clock.now() };
+        let last = std::mem::replace(&mut *lock(&self.last_prune), level);
+        level.warn(last, self.params.max_entries);
         Ok(pruned)
     }
 
@@ -384,17 +356,6 @@ impl Store for MemoryStore {
         }
         let next = first.last_key_value().map(|(last, _)| *last).filter(|_| more);
         Ok(Page { entries: first.into_values().collect(), next })
-    }
-}
-
-impl FillLevel {
-    /// How long until the bound is reached, if it goes on as since `last`; `None` if it did not grow.
-    fn full_in(self, last: Self, max_entries: u64) -> Option<Duration> {
-        let grown = self.entries.checked_sub(last.entries).filter(|grown| *grown > 0)?;
-        let left = u128::from(max_entries.saturating_sub(self.entries));
-        let millis = left * u128::from(self.at.saturating_sub(last.at)) / u128::from(grown);
-        // Whole seconds: anything finer would feign a precision that a forecast has not.
-        Some(Duration::from_secs(u64::try_from(millis / 1000).unwrap_or(u64::MAX)))
     }
 }
 

@@ -73,18 +73,30 @@ fn callers_are_told_apart_by_fields_and_cookies() {
 }
 
 #[test]
-fn hosts_are_bare_names() {
+fn hosts_are_names_with_or_without_a_port() {
     for (written, read) in [
         ("API.example.com.", "api.example.com"),
         ("localhost", "localhost"),
         ("10.0.0.1", "10.0.0.1"),
         ("[::1]", "[::1]"),
+        ("Api:8443", "api:8443"),
+        ("[::1]:8443", "[::1]:8443"),
     ] {
         assert_eq!(host(written).as_deref(), Ok(read), "{written}");
     }
-    for written in
-        ["", ".", "a..b", "api.example.com:8080", "http://api", "api/v1", "*.example.com", "::1", "a b"]
-    {
+    for written in [
+        "",
+        ".",
+        "a..b",
+        "api:80",
+        "api:",
+        "api:8443:1",
+        "http://api",
+        "api/v1",
+        "*.example.com",
+        "::1",
+        "a b",
+    ] {
         assert!(host(written).is_err(), "{written}");
     }
 }

@@ -31,7 +31,7 @@ type Step = fn(&[u8]) -> Vec<u8>;
 
 const DECODE: [Step; 2] = [decode_all, decode_within_segments];
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 8] = [
     decode_overlong,
     backslashes_to_slashes,
     cut_parameters_of_segments,
@@ -40,7 +40,6 @@ const STEPS: [Step; 9] = [
     merge_slashes,
     resolve_dot_segments,
     trim_segments,
-    trim_end,
 ];
 
 /// Whether a back end may read `path` as something that satisfies `reaches`. The path as sent is among the readings; case is
@@ -229,19 +228,12 @@ fn resolve_dot_segments(path: &[u8]) -> Vec<u8> {
     out.join(&b'/')
 }
 
-/// As file systems and string functions do that drop what ends a name.
+/// As file systems and string functions do that drop what ends a name. What ends the path ends up as trailing slashes.
 fn trim_segments(path: &[u8]) -> Vec<u8> {
     map_segments(path, |segment| match trim(segment, is_blank) {
         dots @ (b"." | b"..") => dots,
         _ => trim(segment, |byte| is_blank(byte) || byte == b'.'),
     })
-}
-
-fn trim_end(path: &[u8]) -> Vec<u8> {
-    match trim(path, |byte| is_blank(byte) || matches!(byte, b'/' | b'.')) {
-        b"" => b"/".to_vec(),
-        trimmed => trimmed.to_vec(),
-    }
 }
 
 /// Space and control characters: regular expressions end before a line feed, C strings at NUL.

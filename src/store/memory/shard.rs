@@ -109,4 +109,10 @@ impl Shard {
             self.waiters.remove(id);
         }
     }
+
+    /// How many ids are waited for.
+    #[cfg(test)]
+    pub(super) fn waited_for(&self) -> usize {
+        self.waiters.len()
+    }
 }

@@ -39,6 +39,7 @@ impl Table {
                 records.get_mut(*at.get() as usize).map(|standing| std::mem::replace(standing, record))
             }
             Entry::Vacant(free) => {
+                // 2^32 records of one shard would take 400 GB.
                 free.insert(records.len() as u32);
                 if records.len() == records.capacity() {
                     records.reserve_exact(records.len() / GROWTH_PART + 8);
@@ -102,4 +103,82 @@ impl Table {
 fn hash(id: &RequestId) -> u64 {
     let [bytes @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *id.as_bytes();
     u64::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::idempotency::{Claim, Fingerprint, Owner};
+
+    /// Few ids, which share their hash with a neighbour.
+    fn id(number: u8) -> RequestId {
+        let mut bytes = [0; 32];
+        (bytes[0], bytes[20]) = (number / 2, number);
+        RequestId::from_bytes(bytes)
+    }
+
+    /// A record that expires at `at`.
+    fn record(number: u8, at: u64) -> Record {
+        let claim = Claim {
+            owner: Owner::new(at.into()),
+            caller: None,
+            fingerprint: Fingerprint::from_parts(0, [0; 16]),
+            lease: Duration::ZERO,
+            ttl: Duration::ZERO,
+            replaces: None,
+        };
+        Record::new(&id(number), &claim, 0, at, 0)
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(u8, u64),
+        Remove(u8),
+        TakeBefore(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (any::<u8>(), 0u64..1000).prop_map(|(number, at)| Step::Put(number, at)),
+            2 => any::<u8>().prop_map(Step::Remove),
+            1 => (0u64..1000).prop_map(Step::TakeBefore),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_holds_what_a_map_holds(steps in prop::collection::vec(step(), 0..400)) {
+            let (mut table, mut map) = (Table::default(), BTreeMap::new());
+            for step in steps {
+                match step {
+                    Step::Put(number, at) => {
+                        let before = table.put(record(number, at)).map(|record| record.expires_at());
+                        prop_assert_eq!(before, map.insert(number, at));
+                    }
+                    Step::Remove(number) => {
+                        let removed = table.remove(&id(number)).map(|record| record.expires_at());
+                        prop_assert_eq!(removed, map.remove(&number));
+                    }
+                    Step::TakeBefore(limit) => {
+                        let mut taken = 0;
+                        table.take_if(|record| record.expires_at() < limit, |_| taken += 1);
+                        let before = map.len();
+                        map.retain(|_, at| *at >= limit);
+                        prop_assert_eq!(taken, before - map.len());
+                    }
+                }
+                prop_assert_eq!(table.iter().count(), map.len());
+            }
+            for number in 0..=u8::MAX {
+                let found = table.get(&id(number));
+                prop_assert_eq!(found.map(Record::expires_at), map.get(&number).copied());
+                prop_assert!(found.is_none_or(|record| record.id == id(number)));
+            }
+        }
+    }
 }

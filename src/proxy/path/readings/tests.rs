@@ -120,7 +120,7 @@ fn folding_drops_case_and_trailing_slashes() {
 proptest! {
     #[test]
     fn no_path_makes_reading_panic(path in any::<String>()) {
-        let _ = any_reading(&path, |_| false);
+        any_reading(&path, |_| false).ok();
     }
 
     #[test]

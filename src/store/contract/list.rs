@@ -1,0 +1,85 @@
+//! What an operator sees. Other entries than the case's own may stand there.
+
+use std::collections::HashMap;
+
+use crate::idempotency::{Claim, Outcome, RequestId, UnknownCause};
+use crate::store::{Listed, PageRequest};
+
+use super::{LONG, Subject, TICK, completed, new_claim, new_claim_for, sleep};
+
+/// Every entry that is listed, by pages of this size.
+async fn listed(subject: &Subject, limit_entries: usize) -> Vec<Listed> {
+    let mut listed: Vec<Listed> = Vec::new();
+    let mut after = None;
+    loop {
+        let page = subject.list(&PageRequest { after, limit_entries }).await;
+        let entries = page.entries.len();
+        assert!(entries <= limit_entries, "a page of {limit_entries} holds {entries} entries");
+        listed.extend(page.entries);
+        match page.next {
+            Some(next) => assert!(after < Some(next), "the page after {after:?} leads back to {next:?}"),
+            None => return listed,
+        }
+        after = page.next;
+    }
+}
+
+/// Claims in this order, some ms apart, all of which are to be listed.
+async fn claims(subject: &Subject) -> Vec<(RequestId, Claim)> {
+    let mut claims = Vec::new();
+    for number in 0..7 {
+        let claim = if number == 2 { new_claim_for(TICK / 4, LONG) } else { new_claim() };
+        let id = if number % 3 == 1 {
+            let unknown = Outcome::Unknown(UnknownCause::ConnectionLost);
+            subject.settled_as(&claim, &unknown, LONG).await
+        } else {
+            subject.claimed(&claim).await
+        };
+        claims.push((id, claim));
+        tokio::time::sleep(TICK / 5).await;
+    }
+    claims
+}
+
+pub(super) async fn entries_are_listed_oldest_first_and_completed_ones_not(subject: &Subject) {
+    let completed_id = subject.settled_as(&new_claim(), &completed(201, b"made"), LONG).await;
+    let claims = claims(subject).await;
+    let expired = subject.claimed(&new_claim_for(TICK / 4, TICK / 4)).await;
+    sleep(1).await;
+    let listed = listed(subject, usize::MAX).await;
+    let order: HashMap<RequestId, usize> = listed.iter().enumerate().map(|(at, one)| (one.id, at)).collect();
+    assert!(!order.contains_key(&completed_id), "a completed entry is listed");
+    assert!(!order.contains_key(&expired), "an expired entry is listed");
+    assert!(
+        listed.is_sorted_by(|one, next| one.age >= next.age),
+        "a younger entry is listed before an older one"
+    );
+    let mut last = None;
+    for (id, claim) in &claims {
+        let at = order.get(id).copied();
+        let one =
+            at.and_then(|at| listed.get(at)).expect("an entry that is in flight or unknown is not listed");
+        assert!(at > last, "a claim is listed before an older one");
+        assert_eq!(one.entry.owner, claim.owner, "an entry is listed under another id");
+        let found = subject.lookup(id).await;
+        assert_eq!(found.as_ref(), Some(&one.entry), "list and lookup do not agree");
+        assert!(
+            one.age >= TICK / 2 && one.age < LONG,
+            "a claim some {TICK:?} old is listed as {:?} old",
+            one.age
+        );
+        last = at;
+    }
+}
+
+pub(super) async fn pages_of_any_size_hold_every_entry_once(subject: &Subject) {
+    let claims = claims(subject).await;
+    sleep(1).await;
+    for limit_entries in [1, 2, 3, 7, 8, 100] {
+        let listed = listed(subject, limit_entries).await;
+        for (id, _) in &claims {
+            let times = listed.iter().filter(|one| one.id == *id).count();
+            assert_eq!(times, 1, "an entry is listed {times} times in pages of {limit_entries}");
+        }
+    }
+}
