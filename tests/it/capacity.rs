@@ -112,6 +112,55 @@ async fn a_request_whose_client_has_left_still_counts() {
 }
 
 #[tokio::test]
+async fn nothing_that_goes_wrong_keeps_a_place() {
+    let upstream = Upstream::start().await;
+    let limits = "max_guarded_in_flight = 1\nmax_buffered_bytes = \"4KiB\"";
+    let rules = "max_request_body = \"4KiB\"\nmax_response_body = \"1KiB\"\nrequest_body_timeout = \"100ms\"";
+    let config =
+        Config::before(&upstream).server(limits).idempotency(rules).upstream("response_timeout = \"200ms\"");
+    let proxy = config.start().await;
+    let body = "x".repeat(3000);
+    let request = |key: &str| Request::charge(key).body(&body);
+    proxy.request(&request("done")).await.expect_status(201);
+    for n in 0..3 {
+        let key = format!("k{n}");
+        proxy.request(&request("a,b")).await.expect_problem(400, "key-invalid");
+        proxy.request(&request("done").json("{}")).await.expect_problem(422, "key-reused");
+        proxy.request(&request("done")).await.expect_status(201);
+        proxy
+            .request(&request("too-large").body("x".repeat(5000)))
+            .await
+            .expect_problem(413, "request-too-large");
+        let mut slow = proxy.client().await;
+        slow.send_bytes(request("slow").head_bytes()).await;
+        slow.response().await.expect_problem(408, "request-timeout");
+        let mut gone = proxy.client().await;
+        gone.send_bytes(request("gone").head_bytes()).await;
+        gone.send_bytes(&body[..1000]).await;
+        gone.reset();
+        upstream.next(Reply::reset());
+        eventually("the place of the one who left is free", async || {
+            proxy.request(&request(&format!("reset-{n}"))).await.problem().as_deref() != Some("overloaded")
+        })
+        .await;
+        upstream.next(Reply::created("hello").cut_after(2));
+        proxy.request(&request(&format!("cut-{n}"))).await.expect_problem(502, "outcome-unknown");
+        upstream.next(Reply::status(429));
+        proxy.request(&request(&key)).await.expect_status(429);
+        upstream.next(Reply::created(&"x".repeat(5000)));
+        proxy.request(&request(&key)).await.expect_status(201);
+        let mut gate = upstream.hold_next();
+        proxy.request(&request(&format!("late-{n}"))).await.expect_problem(504, "still-running");
+        gate.arrived().await;
+        gate.release();
+        eventually("the place of the late one is free", async || {
+            proxy.request(&request(&format!("next-{n}"))).await.status == 201
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn more_bytes_than_may_be_held_are_refused() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream)

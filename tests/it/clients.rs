@@ -191,6 +191,53 @@ async fn a_client_that_asks_first_is_told_to_go_on() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_first_and_is_refused_is_not_told_to_go_on() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).charges("max_request_body = \"1KiB\"").start().await;
+    let keyless = Request::post("/v1/charges").field("Content-Length", "10");
+    let too_large = Request::post("/v1/charges").key("k").field("Content-Length", "2000");
+    for (request, status, word) in [(keyless, 400, "key-missing"), (too_large, 413, "request-too-large")] {
+        let mut client = proxy.client().await;
+        client.send(&request.field("Expect", "100-continue")).await;
+        let refused = client.response().await;
+        refused.expect_problem(status, word);
+        assert!(refused.informational.is_empty(), "{:?} came first", refused.informational);
+    }
+    upstream.expect_nothing();
+}
+
+#[tokio::test]
+async fn a_client_that_wants_its_connection_closed_gets_its_answer_first() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    let mut first = None;
+    for _ in 0..2 {
+        let mut client = proxy.client().await;
+        let answer = client.request(&Request::charge("k").field("Connection", "close")).await;
+        assert_eq!(client.closed().await, "", "the connection ends after the answer");
+        match &first {
+            None => first = Some(answer),
+            Some(first) => drop(answer.expect_replay_of(first)),
+        }
+    }
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn a_client_of_the_old_version_is_served_too() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    let first = proxy.charge("k").await;
+    let mut client = proxy.client().await;
+    let old = String::from_utf8(Request::charge("k").bytes()).unwrap().replace("HTTP/1.1", "HTTP/1.0");
+    client.send_bytes(old).await;
+    let answer = client.response().await;
+    assert!(answer.is_replay() && answer.body == first.body, "{answer:?}");
+    assert_eq!(client.closed().await, "");
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
 async fn one_of_those_who_wait_may_leave_without_harm() {
     let upstream = Upstream::start().await;
     let wait = "on_in_flight = \"wait\"\nwait_timeout = \"15s\"";

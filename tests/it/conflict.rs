@@ -102,6 +102,37 @@ async fn a_duplicate_that_waits_gets_the_replay_as_soon_as_it_is_there() {
 }
 
 #[tokio::test]
+async fn those_who_wait_do_not_lose_their_patience_with_the_first() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream).charges(WAIT).upstream("response_timeout = \"300ms\"");
+    let mut gate = upstream.hold_next();
+    let waiting = Waiting::at(&mut gate, &config, 2).await;
+    within("the first answer", waiting.first).await.unwrap().expect_problem(504, "still-running");
+    gate.release();
+    for waiter in waiting.waiters {
+        let answer = within("a waiter's answer", waiter).await.unwrap();
+        assert!(answer.expect_status(201).is_replay(), "{answer:?}");
+        assert_eq!(answer.text(), r#"{"held":true}"#);
+    }
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn those_who_wait_are_answered_even_if_the_first_has_left() {
+    let upstream = Upstream::start().await;
+    let mut gate = upstream.hold_next();
+    let config = Config::before(&upstream).charges(WAIT);
+    let waiting = Waiting::at(&mut gate, &config, 2).await;
+    waiting.first.abort();
+    gate.release();
+    for waiter in waiting.waiters {
+        let answer = within("a waiter's answer", waiter).await.unwrap();
+        assert!(answer.expect_status(201).is_replay(), "{answer:?}");
+    }
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
 async fn a_duplicate_waits_no_longer_than_wait_timeout() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream).charges("on_in_flight = \"wait\"\nwait_timeout = \"200ms\"");

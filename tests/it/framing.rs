@@ -51,6 +51,26 @@ async fn a_host_that_is_missing_doubled_or_invalid_is_refused() {
 }
 
 #[tokio::test]
+async fn every_valid_host_is_served() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    for host in [
+        "api.test:65535",
+        "127.0.0.1:8080",
+        "[::1]",
+        "[::1]:8080",
+        "localhost",
+        "my_service",
+        "xn--bcher-kva.test",
+    ] {
+        let response = proxy.request(&Request::charge("k").host(host)).await;
+        assert_eq!(response.status, 201, "{host}: {response:?}");
+        assert!(!response.is_replay(), "{host} is a host of its own: {response:?}");
+    }
+    assert_eq!(upstream.seen()[2].value("host"), Some("[::1]"));
+}
+
+#[tokio::test]
 async fn a_transfer_encoding_other_than_chunked_is_refused() {
     let chunked = "2\r\n{}\r\n0\r\n\r\n";
     for coding in [

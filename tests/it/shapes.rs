@@ -124,6 +124,17 @@ async fn doubled_fields_stay_doubled_and_in_order() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_marks_replays_itself_does_not_double_the_mark() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    upstream.next(Reply::created("x").field("Idempotent-Replayed", "true"));
+    proxy.charge("k").await.expect_status(201);
+    let replay = proxy.charge("k").await;
+    assert_eq!(replay.values("idempotent-replayed"), ["true"], "{replay:?}");
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
 async fn field_values_beyond_ascii_come_through() {
     let answer = comes_through(Reply::created("x").field("X-Name", b"caf\xe9")).await;
     assert_eq!(answer.value("x-name"), Some("caf\u{e9}"));

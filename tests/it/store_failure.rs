@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::harness::{Config, DeadEndpoint, FaultyStore, Operation, Proxy, Request, Upstream, eventually};
+use crate::harness::{
+    Config, DeadEndpoint, FaultyStore, Operation, Proxy, Reply, Request, Upstream, eventually,
+};
 
 const QUICK: &str = "timeout = \"200ms\"";
 
@@ -128,6 +130,68 @@ async fn a_client_is_served_although_the_store_does_not_answer() {
     store.heal(Operation::Update);
     proxy.settled(&Request::charge("k")).await.expect_replay_of(&first);
     upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn no_client_sees_the_end_of_an_answer_before_its_record() {
+    let upstream = Upstream::start().await;
+    let store = FaultyStore::new();
+    let patient = Config::before(&upstream).store("timeout = \"10s\"\nlease = \"60s\"");
+    let proxy = patient.start_with_store(Arc::clone(&store) as _).await;
+    for (n, (reply, feed)) in [Reply::fed(201), Reply::fed_of_length(201, 10)].into_iter().enumerate() {
+        let key = format!("k{n}");
+        store.hold(Operation::Update);
+        upstream.next(reply);
+        let mut client = proxy.client().await;
+        client.send(&Request::charge(&key)).await;
+        upstream.requests_to_be(n + 1).await;
+        assert!(feed.send("01234"));
+        client.read_until("01234").await;
+        assert!(feed.send("56789"));
+        feed.end();
+        eventually("the record is being written", async || store.calls(Operation::Update) > n).await;
+        let early = client.unread().await;
+        let end = if n == 0 { "0\r\n\r\n" } else { "9" };
+        assert!(!early.contains(end), "the end came before its record: {early:?}");
+        store.heal(Operation::Update);
+        client.read_until(end).await;
+        let replay = proxy.charge(&key).await;
+        assert!(replay.is_replay() && replay.text() == "0123456789", "{replay:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_client_sees_a_short_answer_before_its_record() {
+    let upstream = Upstream::start().await;
+    let store = FaultyStore::new();
+    let patient = Config::before(&upstream).store("timeout = \"10s\"\nlease = \"60s\"");
+    let proxy = patient.start_with_store(Arc::clone(&store) as _).await;
+    store.hold(Operation::Update);
+    let mut client = proxy.client().await;
+    client.send(&Request::charge("k")).await;
+    eventually("the record is being written", async || store.calls(Operation::Update) > 0).await;
+    assert_eq!(client.unread().await, "", "nothing comes before the record");
+    proxy.charge("k").await.expect_problem(409, "request-in-flight");
+    store.heal(Operation::Update);
+    let first = client.response().await;
+    proxy.charge("k").await.expect_replay_of(first.expect_status(201));
+}
+
+#[tokio::test]
+async fn no_client_hears_of_an_unknown_outcome_before_its_record() {
+    let upstream = Upstream::start().await;
+    let store = FaultyStore::new();
+    let patient = Config::before(&upstream).store("timeout = \"10s\"\nlease = \"60s\"");
+    let proxy = patient.start_with_store(Arc::clone(&store) as _).await;
+    store.hold(Operation::Update);
+    upstream.next(Reply::reset());
+    let mut client = proxy.client().await;
+    client.send(&Request::charge("k")).await;
+    eventually("the record is being written", async || store.calls(Operation::Update) > 0).await;
+    assert_eq!(client.unread().await, "", "nothing comes before the record");
+    store.heal(Operation::Update);
+    client.response().await.expect_problem(502, "outcome-unknown");
+    proxy.charge("k").await.expect_problem(502, "outcome-unknown");
 }
 
 #[tokio::test]

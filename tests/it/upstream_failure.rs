@@ -119,6 +119,13 @@ async fn garbage_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
+async fn a_head_too_large_to_read_leaves_the_outcome_unknown() {
+    let large =
+        format!("HTTP/1.1 201 Created\r\nX-Large: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(4 << 20));
+    expect_unknown(Reply::raw(large).then_stall()).await;
+}
+
+#[tokio::test]
 async fn a_head_that_is_cut_short_leaves_the_outcome_unknown() {
     for cut in ["H", "HTTP/1.1 201 Created\r\n", "HTTP/1.1 201 Created\r\nContent-Length: 2\r\n"] {
         expect_unknown(Reply::raw(cut).then_close()).await;

@@ -1,8 +1,10 @@
 //! A client that speaks bytes: it can be slow, cut itself short, pipeline and lie.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::request::Request;
 use super::response::{Broken, Response};
@@ -66,6 +68,17 @@ impl Client {
             }
         })
         .await;
+        String::from_utf8_lossy(&all).into_owned()
+    }
+
+    /// What has come so far and has not been read, for a test that nothing more comes: it waits a little for it.
+    pub async fn unread(&mut self) -> String {
+        let mut all = Vec::new();
+        while let Ok(Ok(some)) = timeout(Duration::from_millis(150), self.wire.some()).await
+            && !some.is_empty()
+        {
+            all.extend_from_slice(&some);
+        }
         String::from_utf8_lossy(&all).into_owned()
     }
 

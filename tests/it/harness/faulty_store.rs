@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use oncegate::idempotency::{Claim, Entry, Outcome, Owner, RequestId};
 use oncegate::store::memory::{MemoryParams, MemoryStore};
 use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Update, Write};
+use tokio::sync::Notify;
 
 /// What a fault can strike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +32,7 @@ pub enum Operation {
 enum Fault {
     Before,
     After,
+    Hold,
     Stall,
 }
 
@@ -40,6 +42,7 @@ pub struct FaultyStore {
     memory: MemoryStore,
     faults: Mutex<HashMap<Operation, Fault>>,
     calls: Mutex<HashMap<Operation, usize>>,
+    healed: Notify,
 }
 
 impl FaultyStore {
@@ -49,7 +52,12 @@ impl FaultyStore {
             max_entries: 10_000,
             prune_interval: Duration::from_secs(60),
         };
-        Arc::new(Self { memory: MemoryStore::new(params), faults: Mutex::default(), calls: Mutex::default() })
+        Arc::new(Self {
+            memory: MemoryStore::new(params),
+            faults: Mutex::default(),
+            calls: Mutex::default(),
+            healed: Notify::new(),
+        })
     }
 
     /// From now on the operation fails and changes nothing.
@@ -67,8 +75,14 @@ impl FaultyStore {
         self.faults.lock().unwrap().insert(operation, Fault::Stall);
     }
 
+    /// From now on the operation waits until it is healed.
+    pub fn hold(&self, operation: Operation) {
+        self.faults.lock().unwrap().insert(operation, Fault::Hold);
+    }
+
     pub fn heal(&self, operation: Operation) {
         self.faults.lock().unwrap().remove(&operation);
+        self.healed.notify_waiters();
     }
 
     /// How often the operation was asked for.
@@ -82,9 +96,16 @@ impl FaultyStore {
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         *self.calls.lock().unwrap().entry(operation).or_default() += 1;
-        let fault = self.faults.lock().unwrap().get(&operation).copied();
-        match fault {
-            None => work.await,
+        let fault = || self.faults.lock().unwrap().get(&operation).copied();
+        loop {
+            let healed = self.healed.notified();
+            if fault() != Some(Fault::Hold) {
+                break;
+            }
+            healed.await;
+        }
+        match fault() {
+            None | Some(Fault::Hold) => work.await,
             Some(Fault::Before) => Err(unavailable()),
             Some(Fault::After) => work.await.and_then(|_| Err(unavailable())),
             Some(Fault::Stall) => std::future::pending().await,

@@ -31,8 +31,11 @@ enum Body {
     UntilClose(Vec<u8>),
     /// Sent as it is, framing included.
     Raw(Vec<u8>),
-    /// As chunks that the test feeds.
-    Fed(mpsc::UnboundedReceiver<Vec<u8>>),
+    /// In pieces that the test feeds.
+    Fed {
+        pieces: mpsc::UnboundedReceiver<Vec<u8>>,
+        is_chunked: bool,
+    },
 }
 
 /// What follows the reply.
@@ -107,9 +110,16 @@ impl Reply {
 
     /// A body that the test feeds, as chunks.
     pub fn fed(status: u16) -> (Self, Feed) {
-        let (feed, fed) = mpsc::unbounded_channel();
+        let (feed, pieces) = mpsc::unbounded_channel();
         let reply = Self::status(status).field("Transfer-Encoding", "chunked");
-        (Self { body: Body::Fed(fed), ..reply }, Feed(feed))
+        (Self { body: Body::Fed { pieces, is_chunked: true }, ..reply }, Feed(feed))
+    }
+
+    /// A body of known length that the test feeds.
+    pub fn fed_of_length(status: u16, length: usize) -> (Self, Feed) {
+        let (feed, pieces) = mpsc::unbounded_channel();
+        let reply = Self::status(status).field("Content-Length", length.to_string());
+        (Self { body: Body::Fed { pieces, is_chunked: false }, ..reply }, Feed(feed))
     }
 
     pub fn field(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
@@ -200,12 +210,14 @@ impl Reply {
             }
             Body::Length(body) => (format!("Content-Length: {}\r\n", body.len()), body),
             Body::UntilClose(body) | Body::Raw(body) => (String::new(), body),
-            Body::Fed(mut fed) => {
+            Body::Fed { mut pieces, is_chunked } => {
                 wire.write(&[&self.head[..], b"\r\n"].concat()).await?;
-                while let Some(data) = fed.recv().await {
-                    wire.write(&chunk(&data)).await?;
+                while let Some(data) = pieces.recv().await {
+                    wire.write(&if is_chunked { chunk(&data) } else { data }).await?;
                 }
-                wire.write(&last_chunk(&[])).await?;
+                if is_chunked {
+                    wire.write(&last_chunk(&[])).await?;
+                }
                 return Ok(self.end);
             }
         };
