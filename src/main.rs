@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use oncegate::app::{App, Drained};
 use oncegate::config::{self, Loaded};
+use oncegate::proxy::route::Routes;
 use oncegate::{demo, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -17,7 +18,7 @@ const WRONG_CONFIGURATION: u8 = 78;
 
 /// A reverse proxy that makes APIs safe to retry: at most one upstream request per Idempotency-Key.
 #[derive(Debug, Parser)]
-#[command(version, about, args_conflicts_with_subcommands = false)]
+#[command(version, about)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -52,8 +53,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command.unwrap_or(Command::Run) {
         Command::Check => check(&arguments.config),
-        Command::Run => load(&arguments.config).and_then(|loaded| on_runtime(run(loaded))),
-        Command::Demo { once } => on_runtime(demo(once)),
+        Command::Run => load(&arguments.config).and_then(|loaded| on_runtime(run(loaded, &arguments.config))),
+        Command::Demo { once } => on_runtime(demonstrate(once)),
     };
     done.map_or_else(
         |(code, text)| {
@@ -73,6 +74,7 @@ fn load(path: &Path) -> Result<Loaded, (u8, String)> {
 
 fn check(path: &Path) -> Done {
     let Loaded { settings, warnings } = load(path)?;
+    Routes::new(&settings.proxy.routes).map_err(|error| (WRONG_CONFIGURATION, error.to_string()))?;
     let mut text = config::describe(&settings);
     for warning in warnings {
         text.push_str(&format!("warning: {}:{warning}\n", path.display()));
@@ -84,11 +86,11 @@ fn on_runtime(work: impl Future<Output = Done>) -> Done {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?.block_on(work)
 }
 
-async fn run(Loaded { settings, warnings }: Loaded) -> Done {
+async fn run(Loaded { settings, warnings }: Loaded, path: &Path) -> Done {
     let filter = std::env::var("ONCEGATE_LOG").ok();
     let _lines = telemetry::init(filter.as_deref()).map_err(failed)?;
     for warning in warnings {
-        warn!("proxy.toml:{warning}");
+        warn!("{}:{warning}", path.display());
     }
     let mut signals = Signals::new().map_err(failed)?;
     let app = App::build(settings).await.map_err(failed)?;
@@ -117,7 +119,7 @@ async fn run(Loaded { settings, warnings }: Loaded) -> Done {
     }
 }
 
-async fn demo(once: bool) -> Done {
+async fn demonstrate(once: bool) -> Done {
     let mut signals = Signals::new().map_err(failed)?;
     demo::run(once, async move { signals.next().await }, &mut io::stdout()).await.map_err(failed)
 }

@@ -14,6 +14,7 @@ use paths::{Found, paths_in};
 
 /// Top-level modules: each may import those behind it.
 const ORDER: [&str; 10] =
+    ["main", "demo", "app", "telemetry", "config", "server", "proxy", "guard", "store", "idempotency"];
 
 /// The crates that the core may use.
 const CORE_CRATES: [&str; 7] = ["std", "bytes", "sha2", "sfv", "serde", "serde_json", "thiserror"];
