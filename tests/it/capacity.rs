@@ -1,6 +1,6 @@
 //! Bounds: under pressure answers go first, then new keys are refused; a duplicate is never run.
 
-use crate::harness::{Config, Proxy, Reply, Request, Upstream, eventually};
+use crate::harness::{Config, Reply, Request, Upstream, eventually};
 
 #[tokio::test]
 async fn a_full_store_refuses_new_keys_and_still_replays_old_ones() {
@@ -173,7 +173,7 @@ async fn more_bytes_than_may_be_held_are_refused() {
     gate.arrived().await;
     let mut client = proxy.client().await;
     client.send_bytes(Request::charge("other").body(&body).head_bytes()).await;
-    drop(client.try_send_bytes(&body).await);
+    client.try_send_bytes(&body).await;
     client.response().await.expect_problem(503, "overloaded").expect_retry_after();
     proxy.charge("small").await.expect_status(201);
     gate.release();
@@ -206,7 +206,7 @@ async fn a_head_with_too_many_or_too_large_fields_is_refused() {
     let large = Request::charge("k").field("X-Large", "x".repeat(16 * 1024));
     for request in [many, large] {
         let mut client = proxy.client().await;
-        drop(client.try_send_bytes(request.bytes()).await);
+        client.try_send_bytes(request.bytes()).await;
         if let Ok(response) = client.try_response().await {
             assert_eq!(response.status, 431, "{response:?}");
         }

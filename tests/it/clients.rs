@@ -217,7 +217,9 @@ async fn a_client_that_wants_its_connection_closed_gets_its_answer_first() {
         assert_eq!(client.closed().await, "", "the connection ends after the answer");
         match &first {
             None => first = Some(answer),
-            Some(first) => drop(answer.expect_replay_of(first)),
+            Some(first) => {
+                answer.expect_replay_of(first);
+            }
         }
     }
     upstream.expect_executions("k", 1);

@@ -171,7 +171,9 @@ async fn more_than_max_waiters_are_refused_at_once() {
     let (first, answers, _proxy) = waiting.answers().await;
     let (refused, replayed): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 409);
     assert_eq!((refused.len(), replayed.len()), (2, 1), "{answers:?}");
-    refused.iter().for_each(|answer| drop(answer.expect_problem(409, "request-in-flight")));
+    for answer in refused {
+        answer.expect_problem(409, "request-in-flight");
+    }
     replayed[0].expect_replay_of(&first);
     upstream.expect_executions("k", 1);
 }

@@ -94,6 +94,18 @@ async fn a_connection_that_the_upstream_closes_while_idle_costs_no_request() {
 }
 
 #[tokio::test]
+async fn connections_that_the_upstream_closed_are_not_mistaken_for_live_ones() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).upstream("max_reuse_idle = \"10s\"").start().await;
+    for n in 0..5 {
+        proxy.charge(&format!("k{n}")).await.expect_status(201);
+        upstream.close_idle_connections();
+        upstream.closed_connections_to_be(n + 1).await;
+    }
+    assert_eq!((upstream.seen().len(), upstream.connections()), (5, 5), "{:#?}", upstream.seen());
+}
+
+#[tokio::test]
 async fn a_connection_that_says_close_is_not_used_again() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

@@ -1,6 +1,6 @@
 //! The same key with another payload.
 
-use crate::harness::{Config, Proxy, Reply, Request, Response, Upstream};
+use crate::harness::{Config, Reply, Request, Response, Upstream};
 
 async fn twice(config: Config, one: Request, other: Request) -> (Response, Response) {
     let proxy = config.start().await;

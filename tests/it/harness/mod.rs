@@ -18,9 +18,9 @@ pub use client::Client;
 pub use config::Config;
 pub use faulty_store::{FaultyStore, Operation};
 pub use proxy::Proxy;
-pub use reply::{Feed, Gate, Reply};
+pub use reply::{Gate, Reply};
 pub use request::Request;
-pub use response::{Broken, Response};
+pub use response::Response;
 pub use upstream::{DeadEndpoint, Seen, StuckEndpoint, Upstream};
 
 use std::future::Future;

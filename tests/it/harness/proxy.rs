@@ -68,14 +68,14 @@ impl Proxy {
     /// Sends the first signal: drain.
     pub fn begin_shutdown(&mut self) {
         if let Some(shutdown) = self.shutdown.take() {
-            let _: Result<(), ()> = shutdown.send(());
+            shutdown.send(()).unwrap_or(());
         }
     }
 
     /// Sends the second signal: end at once.
     pub fn abort(&mut self) {
         if let Some(abort) = self.abort.take() {
-            let _: Result<(), ()> = abort.send(());
+            abort.send(()).unwrap_or(());
         }
     }
 
@@ -148,7 +148,7 @@ impl Config {
         let (shutdown, shutdown_signal) = oneshot::channel::<()>();
         let (abort, abort_signal) = oneshot::channel::<()>();
         let running = aside(async move {
-            drop(app.run(signal(shutdown_signal), signal(abort_signal)).await);
+            let _drained = app.run(signal(shutdown_signal), signal(abort_signal)).await;
         });
         Proxy { address, admin, shutdown: Some(shutdown), abort: Some(abort), running: Some(running) }
     }
@@ -177,7 +177,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 /// Never comes if the test forgets to send it.
 async fn signal(sent: oneshot::Receiver<()>) {
     if sent.await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

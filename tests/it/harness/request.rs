@@ -100,7 +100,7 @@ impl Request {
         match &self.body {
             Body::None => {}
             Body::Whole(body) => {
-                bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes())
+                bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
             }
             Body::Chunked { .. } => bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         }

@@ -63,6 +63,8 @@ struct Shared {
     connections: AtomicUsize,
     /// How many connections the other end has left while a reply was due or going on.
     hang_ups: AtomicUsize,
+    /// How many idle connections were closed.
+    closed_idle: AtomicUsize,
     close_idle: Notify,
 }
 
@@ -134,6 +136,11 @@ impl Upstream {
 
     pub fn close_idle_connections(&self) {
         self.shared.close_idle.notify_waiters();
+    }
+
+    pub async fn closed_connections_to_be(&self, count: usize) {
+        let closed = &self.shared.closed_idle;
+        eventually("the idle connections are closed", async || closed.load(Ordering::SeqCst) >= count).await;
     }
 
     pub async fn requests_to_be(&self, count: usize) {
@@ -218,7 +225,11 @@ impl Shared {
         loop {
             let head = tokio::select! {
                 head = wire.head() => head,
-                () = self.close_idle.notified() => return,
+                () = self.close_idle.notified() => {
+                    drop(wire);
+                    self.closed_idle.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
             };
             let Ok(Some(head)) = head else { return };
             let index = self.record(&head, connection);
