@@ -1,0 +1,113 @@
+//! The configuration of a proxy under test, section by section.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use super::Upstream;
+
+/// Two guarded routes and an unguarded catch-all before one upstream, and what a test adds to that.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    endpoints: Vec<SocketAddr>,
+    server: String,
+    store: String,
+    upstream: String,
+    idempotency: String,
+    charges: String,
+    rest: String,
+    routes: String,
+    has_no_rest: bool,
+}
+
+impl Config {
+    pub fn before(upstream: &Upstream) -> Self {
+        Self::before_endpoints([upstream.address()])
+    }
+
+    pub fn before_endpoints(endpoints: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self { endpoints: endpoints.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Adds lines to `[server]`.
+    pub fn server(mut self, lines: &str) -> Self {
+        add(&mut self.server, lines);
+        self
+    }
+
+    /// Adds lines to `[store]`.
+    pub fn store(mut self, lines: &str) -> Self {
+        add(&mut self.store, lines);
+        self
+    }
+
+    /// Adds lines to the upstream.
+    pub fn upstream(mut self, lines: &str) -> Self {
+        add(&mut self.upstream, lines);
+        self
+    }
+
+    /// Adds lines to `[idempotency]`: they hold on every guarded route.
+    pub fn idempotency(mut self, lines: &str) -> Self {
+        add(&mut self.idempotency, lines);
+        self
+    }
+
+    /// Adds lines to the guarded route `/v1/charges`.
+    pub fn charges(mut self, lines: &str) -> Self {
+        add(&mut self.charges, lines);
+        self
+    }
+
+    /// Adds lines to the unguarded catch-all.
+    pub fn rest(mut self, lines: &str) -> Self {
+        add(&mut self.rest, lines);
+        self
+    }
+
+    /// Adds a route of the test's own; its upstream is filled in.
+    pub fn route(mut self, lines: &str) -> Self {
+        write!(self.routes, "[[routes]]\nupstream = \"legacy\"\n{lines}\n").expect("a String takes all");
+        self
+    }
+
+    /// Leaves the catch-all away.
+    pub fn only_listed_routes(self) -> Self {
+        Self { has_no_rest: true, ..self }
+    }
+
+    pub fn endpoint(mut self, address: SocketAddr) -> Self {
+        self.endpoints.push(address);
+        self
+    }
+
+    /// The file.
+    pub fn toml(&self) -> String {
+        let addresses: Vec<String> =
+            self.endpoints.iter().map(|address| format!("\"http://{address}\"")).collect();
+        // Without an endpoint of a test's, the test writes its own.
+        let endpoints = match addresses.as_slice() {
+            [] => String::new(),
+            addresses => format!("endpoints = [{}]", addresses.join(", ")),
+        };
+        let mut toml = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
+             [store]\nkind = \"memory\"\n{}\n[upstreams.legacy]\n{}\n{}\n[idempotency]\n{}\n",
+            self.server, self.store, endpoints, self.upstream, self.idempotency,
+        );
+        let rest = format!("guarded = false\n{}", self.rest);
+        let routes = [
+            ("charges", "/v1/charges", self.charges.as_str()),
+            ("refunds", "/v1/refunds/{id}", ""),
+            ("everything-else", "/{*rest}", &rest),
+        ];
+        for (name, path, lines) in routes.into_iter().take(if self.has_no_rest { 2 } else { 3 }) {
+            let route = format!("name = \"{name}\"\npath = \"{path}\"\nupstream = \"legacy\"\n{lines}\n");
+            write!(toml, "[[routes]]\n{route}").expect("a String takes all");
+        }
+        toml + &self.routes
+    }
+}
+
+fn add(section: &mut String, lines: &str) {
+    writeln!(section, "{lines}").expect("a String takes all");
+}

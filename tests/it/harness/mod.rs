@@ -1,0 +1,59 @@
+//! What the black-box tests are made of: a scripted upstream, the proxy under test, a client that speaks bytes.
+//!
+//! Owns no assertion about Oncegate but those of `expect`. Moments are held by gates and feeds, never by sleeping; every
+//! wait has a deadline that says what it waited for.
+
+mod client;
+mod config;
+mod expect;
+mod faulty_store;
+mod proxy;
+mod reply;
+mod request;
+mod response;
+mod upstream;
+mod wire;
+
+pub use client::Client;
+pub use config::Config;
+pub use faulty_store::{FaultyStore, Operation};
+pub use proxy::Proxy;
+pub use reply::{Gate, Reply};
+pub use request::Request;
+pub use response::Response;
+pub use upstream::{DeadEndpoint, Seen, StuckEndpoint, Upstream};
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a test waits for anything at all before it gives up.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits for `future`, and says what it was if it does not come.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {DEADLINE:?} in vain for: {what}"),
+    }
+}
+
+/// Polls until `condition` holds: for what can only be seen from outside.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain until: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Runs one side of a test beside the test itself.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the other end of a test's socket is no work that a shutdown waits for"
+)]
+pub fn aside<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(future)
+}

@@ -1,0 +1,35 @@
+//! Oncegate from the outside: real sockets, a scripted upstream, a client that speaks bytes.
+//!
+//! One binary, one module per theme, and tests that are sentences. A moment is held by a gate, never by a sleep. What a
+//! test says about executions it counts at the upstream.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod callers;
+mod capacity;
+mod clients;
+mod concurrency;
+mod conflict;
+mod endpoints;
+mod framing;
+mod harness;
+mod harness_itself;
+mod headers;
+mod keys;
+mod mismatch;
+mod passthrough;
+mod problems;
+mod replay;
+mod retention;
+mod shapes;
+mod shutdown;
+mod side_doors;
+mod store_failure;
+mod upstream_failure;
+mod upstream_time;

@@ -1,0 +1,201 @@
+//! The end of the process: what is in flight is finished and recorded, and nothing new begins.
+
+use std::sync::Arc;
+
+use crate::harness::{Client, Config, FaultyStore, Proxy, Reply, Request, Upstream, eventually};
+
+async fn start(config: &Config) -> (Proxy, Arc<FaultyStore>) {
+    let store = FaultyStore::new();
+    (config.start_with_store(Arc::clone(&store) as _).await, store)
+}
+
+/// As `start`, and what is left undone ends with the proxy.
+async fn start_as_process(config: &Config) -> (Proxy, Arc<FaultyStore>) {
+    let store = FaultyStore::new();
+    (config.start_as_process(Arc::clone(&store) as _).await, store)
+}
+
+/// What another process over the same store says to this charge.
+async fn afterwards(config: &Config, store: &Arc<FaultyStore>, key: &str) -> crate::harness::Response {
+    let next = config.start_with_store(Arc::clone(store) as _).await;
+    next.settled(&Request::charge(key)).await
+}
+
+#[tokio::test]
+async fn an_idle_proxy_ends_at_once() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    let mut idle = proxy.client().await;
+    idle.request(&Request::charge("k")).await.expect_status(201);
+    let never_used = proxy.client().await;
+    proxy.shutdown().await;
+    idle.closed().await;
+    drop(never_used);
+}
+
+#[tokio::test]
+async fn work_in_flight_is_finished_answered_and_recorded() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream);
+    let (mut proxy, store) = start(&config).await;
+    let mut gate = upstream.hold_next();
+    let first = proxy.request_aside(Request::charge("k"));
+    gate.arrived().await;
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    gate.release();
+    let first = first.await.unwrap();
+    assert_eq!(first.expect_status(201).text(), r#"{"held":true}"#);
+    proxy.ended().await;
+    afterwards(&config, &store, "k").await.expect_replay_of(&first);
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn work_whose_client_has_left_is_waited_for_too() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream);
+    let (mut proxy, store) = start(&config).await;
+    let mut gate = upstream.hold_next();
+    let mut client = proxy.client().await;
+    client.send(&Request::charge("k")).await;
+    gate.arrived().await;
+    client.reset();
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    gate.release();
+    proxy.ended().await;
+    let retry = afterwards(&config, &store, "k").await;
+    assert!(retry.expect_status(201).is_replay(), "{retry:?}");
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn work_that_outlived_its_clients_patience_is_waited_for_too() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream).upstream("response_timeout = \"200ms\"");
+    let (mut proxy, store) = start(&config).await;
+    let gate = upstream.hold_next();
+    proxy.charge("k").await.expect_problem(504, "still-running");
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    gate.release();
+    proxy.ended().await;
+    let retry = afterwards(&config, &store, "k").await;
+    assert!(retry.expect_status(201).is_replay(), "{retry:?}");
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn an_upload_begun_before_the_end_may_be_refused_but_not_lost_halfway() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream);
+    let (mut proxy, store) = start(&config).await;
+    let charge = Request::charge("k");
+    let mut client = proxy.client().await;
+    client.send_bytes(charge.head_bytes()).await;
+    let mut gate = upstream.hold_next();
+    let held = proxy.request_aside(Request::charge("held"));
+    gate.arrived().await;
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    client.try_send_bytes(charge.body_bytes()).await;
+    let answer = client.try_response().await;
+    gate.release();
+    held.await.unwrap().expect_status(201);
+    proxy.ended().await;
+    match answer {
+        Ok(answer) if answer.status == 201 => {
+            afterwards(&config, &store, "k").await.expect_replay_of(&answer);
+        }
+        Ok(answer) => {
+            answer.expect_problem(503, "shutting-down").expect_retry_after();
+            upstream.expect_executions("k", 0);
+        }
+        Err(_) => upstream.expect_executions("k", 0),
+    }
+}
+
+#[tokio::test]
+async fn while_it_drains_it_is_alive_but_not_ready_and_takes_nothing_new() {
+    let upstream = Upstream::start().await;
+    let (mut proxy, _store) = start(&Config::before(&upstream)).await;
+    assert_eq!((proxy.admin("/livez").await, proxy.admin("/readyz").await), (200, 200));
+    let mut open = proxy.client().await;
+    open.request(&Request::charge("before")).await.expect_status(201);
+    let mut gate = upstream.hold_next();
+    let held = proxy.request_aside(Request::charge("held"));
+    gate.arrived().await;
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    assert_eq!(proxy.admin("/livez").await, 200);
+    // An open connection is closed, or its next request refused.
+    open.try_send_bytes(Request::charge("new").bytes()).await;
+    if let Ok(response) = open.try_response().await {
+        response.expect_problem(503, "shutting-down").expect_retry_after();
+    }
+    // A new connection finds nobody.
+    let address = proxy.address();
+    if let Ok(stream) = tokio::net::TcpStream::connect(address).await {
+        drop(stream);
+        let mut late = Client::connect(address).await;
+        late.try_send_bytes(Request::charge("new").bytes()).await;
+        if let Ok(response) = late.try_response().await {
+            response.expect_problem(503, "shutting-down").expect_retry_after();
+        }
+    }
+    gate.release();
+    held.await.unwrap().expect_status(201);
+    proxy.ended().await;
+    upstream.expect_executions("new", 0);
+}
+
+#[tokio::test]
+async fn the_grace_has_an_end_and_what_was_cut_off_is_not_run_again() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream).server("shutdown_grace = \"300ms\"").store("lease = \"1s\"");
+    let (mut proxy, store) = start_as_process(&config).await;
+    upstream.next(Reply::stall());
+    let mut client = proxy.client().await;
+    client.send(&Request::charge("k")).await;
+    upstream.requests_to_be(1).await;
+    proxy.begin_shutdown();
+    proxy.ended().await;
+    let retry = afterwards(&config, &store, "k").await;
+    retry.expect_problem(retry.status, "outcome-unknown");
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once_and_what_was_cut_off_is_not_run_again() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream).store("lease = \"1s\"");
+    let (mut proxy, store) = start_as_process(&config).await;
+    upstream.next(Reply::stall());
+    let mut client = proxy.client().await;
+    client.send(&Request::charge("k")).await;
+    upstream.requests_to_be(1).await;
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    proxy.abort();
+    proxy.ended().await;
+    let retry = afterwards(&config, &store, "k").await;
+    retry.expect_problem(retry.status, "outcome-unknown");
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn a_stream_does_not_hold_up_the_end_beyond_the_grace() {
+    let upstream = Upstream::start().await;
+    let (mut proxy, _store) =
+        start_as_process(&Config::before(&upstream).server("shutdown_grace = \"300ms\"")).await;
+    let (reply, feed) = Reply::fed(200);
+    upstream.next(reply);
+    let mut client = proxy.client().await;
+    client.send(&Request::get("/events")).await;
+    assert!(feed.send("first"));
+    client.read_until("first").await;
+    proxy.begin_shutdown();
+    proxy.ended().await;
+    client.closed().await;
+}
