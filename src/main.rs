@@ -1,1 +1,145 @@
-fn main() {}
+//! A script: arguments, settings, build, run, drain.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use oncegate::app::{App, Drained};
+use oncegate::config::{self, Loaded};
+use oncegate::proxy::route::Routes;
+use oncegate::{demo, telemetry};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// Exit codes: 0 done, 1 failed or work left unfinished, 2 wrong usage, 78 wrong configuration (sysexits EX_CONFIG).
+const FAILED: u8 = 1;
+const WRONG_CONFIGURATION: u8 = 78;
+
+/// A reverse proxy that makes APIs safe to retry: at most one upstream request per Idempotency-Key.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// The configuration file.
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "ONCEGATE_CONFIG",
+        default_value = "proxy.toml",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve requests (the default).
+    Run,
+    /// Read the configuration, say what would run and what it can carry, and change nothing.
+    Check,
+    /// See it work: a small legacy API with the proxy before it, on loopback.
+    Demo {
+        /// End after the first request and its duplicate: 0 only if the duplicate was replayed.
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command.unwrap_or(Command::Run) {
+        Command::Check => check(&arguments.config),
+        Command::Run => load(&arguments.config).and_then(|loaded| on_runtime(run(loaded, &arguments.config))),
+        Command::Demo { once } => on_runtime(demonstrate(once)),
+    };
+    done.map_or_else(
+        |(code, text)| {
+            // There is nowhere left to say that standard error is closed.
+            writeln!(io::stderr(), "oncegate: {text}").unwrap_or(());
+            ExitCode::from(code)
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+type Done = Result<(), (u8, String)>;
+
+fn load(path: &Path) -> Result<Loaded, (u8, String)> {
+    config::load(path).map_err(|error| (WRONG_CONFIGURATION, error.to_string()))
+}
+
+fn check(path: &Path) -> Done {
+    let Loaded { settings, warnings } = load(path)?;
+    Routes::new(&settings.proxy.routes).map_err(|error| (WRONG_CONFIGURATION, error.to_string()))?;
+    let mut text = config::describe(&settings);
+    for warning in warnings {
+        text.push_str(&format!("warning: {}:{warning}\n", path.display()));
+    }
+    io::stdout().write_all(text.as_bytes()).map_err(failed)
+}
+
+fn on_runtime(work: impl Future<Output = Done>) -> Done {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?.block_on(work)
+}
+
+async fn run(Loaded { settings, warnings }: Loaded, path: &Path) -> Done {
+    let filter = std::env::var("ONCEGATE_LOG").ok();
+    let _lines = telemetry::init(filter.as_deref()).map_err(failed)?;
+    for warning in warnings {
+        warn!("{}:{warning}", path.display());
+    }
+    let mut signals = Signals::new().map_err(failed)?;
+    let app = App::build(settings).await.map_err(failed)?;
+    info!(listen = ?app.addresses(), admin = ?app.admin_address(), version = env!("CARGO_PKG_VERSION"), "serving");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let running = app.run(async { stopped.await.unwrap_or(()) }, async { ended.await.unwrap_or(()) });
+    let signalled = async {
+        signals.next().await;
+        info!("a signal: no new work is taken; a second signal ends at once");
+        drop(stop);
+        signals.next().await;
+        drop(end);
+        std::future::pending().await
+    };
+    let drained = tokio::select! {
+        drained = running => drained,
+        never = signalled => never,
+    };
+    match drained {
+        Drained::Complete => Ok(()),
+        Drained::Unfinished(count) => {
+            error!(count, "ended with work unfinished");
+            Err((FAILED, format!("ended with {count} connections or requests unfinished")))
+        }
+    }
+}
+
+async fn demonstrate(once: bool) -> Done {
+    let mut signals = Signals::new().map_err(failed)?;
+    demo::run(once, async move { signals.next().await }, &mut io::stdout()).await.map_err(failed)
+}
+
+fn failed(error: impl ToString) -> (u8, String) {
+    (FAILED, error.to_string())
+}
+
+/// SIGTERM and SIGINT: process 1 has no default for them.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}

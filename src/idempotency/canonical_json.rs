@@ -47,6 +47,18 @@ impl Selection {
         Ok(Self { include: pointers(include)?, exclude: pointers(exclude)? })
     }
 
+    /// The pointers whose values count, in their order; none if all count.
+    #[must_use]
+    pub fn include(&self) -> Vec<String> {
+        self.include.iter().map(spelled).collect()
+    }
+
+    /// The pointers whose values do not count, in their order.
+    #[must_use]
+    pub fn exclude(&self) -> Vec<String> {
+        self.exclude.iter().map(spelled).collect()
+    }
+
     /// The one spelling of the selected parts of `body`.
     ///
     /// # Errors
@@ -196,6 +208,11 @@ fn pointer(text: &str) -> Option<Pointer> {
         return Some(Vec::new());
     }
     text.strip_prefix('/')?.split('/').map(unescape).collect()
+}
+
+/// The pointer as RFC 6901 writes it.
+fn spelled(pointer: &Pointer) -> String {
+    pointer.iter().map(|token| format!("/{}", token.replace('~', "~0").replace('/', "~1"))).collect()
 }
 
 fn unescape(token: &str) -> Option<String> {

@@ -87,6 +87,12 @@ impl FingerprintRule {
         Self { id, body }
     }
 
+    /// What of the body counts.
+    #[must_use]
+    pub const fn body(&self) -> &BodyRule {
+        &self.body
+    }
+
     /// The fingerprint of `payload`.
     ///
     /// # Errors

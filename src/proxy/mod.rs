@@ -1,3 +1,366 @@
-//! The HTTP edge.
+//! The HTTP edge: the way of one request, from its head to its answer.
+//!
+//! One direction: check → route → identify → read → (detached) admit → send → settle → respond. The functions that hold
+//! these steps hold the branching; what they call holds none of it. Touches no store: admission is the guard's.
 
+pub mod access;
+pub mod body;
+pub mod headers;
+pub mod outcome;
+mod pass;
+pub mod path;
 pub mod policy;
+pub mod problem;
+pub mod recorder;
+pub mod relay;
+pub mod reply;
+pub mod request;
+pub mod route;
+pub mod slot;
+pub mod tunnel;
+pub mod upstream;
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::request::Parts;
+use http::{Method, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+use self::access::AccessLine;
+use self::body::{ReplyBody, RequestBody};
+use self::outcome::RequestOutcome;
+use self::policy::{GuardPolicy, OnStoreError, Params, Route};
+use self::problem::{BadRequest, Problem};
+use self::recorder::Recording;
+use self::reply::{Replies, Reply};
+use self::request::{Buffered, Framing, Names};
+use self::route::{RouteError, Routes};
+use self::slot::Slot;
+use self::upstream::{SendError, Upstream};
+use crate::guard::{Admission, Guard, Permit, Settled};
+use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
+use crate::store::StoreError;
+
+/// Serves requests.
+#[derive(Debug)]
+pub struct Proxy {
+    routes: Routes,
+    sites: Vec<Arc<Site>>,
+    names: Names,
+    replies: Replies,
+    guard: Guard,
+    /// What shutdown waits for.
+    tracker: TaskTracker,
+    guarded_places: Arc<Semaphore>,
+    buffered_bytes: Arc<Semaphore>,
+    draining: AtomicBool,
+    access_log: bool,
+}
+
+/// A route and where it leads.
+#[derive(Debug)]
+struct Site {
+    name: Arc<str>,
+    route: Route,
+    upstream: Arc<Upstream>,
+}
+
+/// A guarded request that is ready to run.
+#[derive(Debug)]
+struct Work {
+    site: Arc<Site>,
+    presented: Presented,
+    request: Request<RequestBody>,
+    /// A place among the guarded requests, and a share of the buffered bytes.
+    held: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+}
+
+impl Proxy {
+    /// A proxy that asks `guard` for admission and runs guarded work on `tracker`.
+    ///
+    /// # Errors
+    ///
+    /// [`RouteError`] if two routes tie.
+    pub fn new(
+        params: &Params,
+        access_log: bool,
+        guard: Guard,
+        tracker: TaskTracker,
+    ) -> Result<Self, RouteError> {
+        let upstreams: Vec<Arc<Upstream>> =
+            params.upstreams.iter().map(|upstream| Arc::new(Upstream::new(upstream.clone()))).collect();
+        let site = |route: &Route| {
+            let upstream = upstreams.get(route.upstream)?.clone();
+            Some(Arc::new(Site { name: route.name.as_str().into(), route: route.clone(), upstream }))
+        };
+        let max_bytes = usize::try_from(params.max_buffered_bytes).unwrap_or(usize::MAX);
+        Ok(Self {
+            routes: Routes::new(&params.routes)?,
+            sites: params.routes.iter().filter_map(site).collect(),
+            names: Names::new(params),
+            replies: Replies::new(&params.problem_base, params.documentation_url.as_deref()),
+            guard,
+            tracker,
+            guarded_places: Arc::new(Semaphore::new(
+                params.max_guarded_in_flight.min(Semaphore::MAX_PERMITS),
+            )),
+            buffered_bytes: Arc::new(Semaphore::new(max_bytes.min(Semaphore::MAX_PERMITS))),
+            draining: AtomicBool::new(false),
+            access_log,
+        })
+    }
+
+    /// From now on new requests are refused; those that were begun are finished.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes upstream connections that were idle for too long.
+    pub fn sweep(&self) {
+        for site in &self.sites {
+            site.upstream.sweep();
+        }
+    }
+
+    /// Answers `request` from `client`. `framing` is what was seen of its head before it was parsed; without it the request
+    /// is refused.
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: IpAddr,
+        framing: Option<Framing>,
+    ) -> Response<ReplyBody> {
+        let mut line = AccessLine::begin(self.access_log, client, request.method());
+        self.serve(request, client, framing, &mut line).await.unwrap_or_else(|problem| {
+            let Reply { response, outcome } = self.replies.problem(&problem);
+            line.end(response.status(), outcome);
+            response
+        })
+    }
+
+    async fn serve(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        client: IpAddr,
+        framing: Option<Framing>,
+        line: &mut AccessLine,
+    ) -> Result<Response<ReplyBody>, Problem> {
+        let (parts, body) = request.into_parts();
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Problem::ShuttingDown);
+        }
+        let host = self.names.check(&parts, framing)?;
+        let found = self.routes.find(&host, parts.uri.path()).ok_or(Problem::NoRoute)?;
+        let site = self.sites.get(found).ok_or(Problem::NoRoute)?;
+        line.route(&site.name);
+        let Some((policy, method)) = self.guarding(site, found, &host, &parts)? else {
+            return self.pass(site, parts, body, client, line).await;
+        };
+        let Some(key) = request::key(&parts.headers, policy)? else {
+            if policy.key_required {
+                return Err(request::key_missing(policy));
+            }
+            return self.pass(site, parts, body, client, line).await;
+        };
+        line.key(&key);
+        let caller = request::caller(&parts.headers, policy)?;
+        let place = self.guarded_places.clone().try_acquire_owned().map_err(|_| Problem::Overloaded)?;
+        let body = request::read_body(body, policy, &self.buffered_bytes).await?;
+        let presented = request::present(&parts, &method, &host, &key, caller, &body, policy).await?;
+        let (slot, reply) = Slot::new(line.take());
+        let work = Work::new(site, presented, parts, body, place, client);
+        drop(self.tracker.spawn(self.clone().guarded(work, slot)));
+        // The sender is gone without a word only if the work panicked: its permit has settled the key as unknown.
+        reply.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
+    }
+
+    /// Runs apart from the client: whatever happens to it, the work is done, recorded and settled (I8).
+    async fn guarded(self: Arc<Self>, work: Work, mut slot: Slot) {
+        let Work { site, presented, request, held } = work;
+        let Some(policy) = &site.route.guard else { return };
+        let permit = match self.admit(&presented, policy).await {
+            Ok(permit) => permit,
+            Err(refusal) => return slot.reply(*refusal),
+        };
+        let exchange = self.exchange(&site, policy, request, permit.as_ref(), &mut slot);
+        let (attempt, recording) = match &permit {
+            Some(permit) => permit.holding(exchange).await,
+            None => exchange.await,
+        };
+        let settled = match permit {
+            Some(permit) => Some(permit.settle(attempt.clone()).await),
+            None => None,
+        };
+        drop(held);
+        self.respond(attempt, recording, settled, slot, policy).await;
+    }
+
+    /// The permit to run; none if the operator wants it run though the store cannot be asked; or else what the request
+    /// gets instead.
+    async fn admit(&self, presented: &Presented, policy: &GuardPolicy) -> Result<Option<Permit>, Box<Reply>> {
+        let refuse = |problem| Err(Box::new(self.replies.problem(&problem)));
+        match self.guard.admit(presented, &policy.rules).await {
+            Ok(Admission::Granted(permit)) => Ok(Some(permit)),
+            Ok(Admission::Standing { verdict, waited }) => {
+                Err(Box::new(self.verdict(verdict, waited, policy)))
+            }
+            Ok(Admission::Released(reason)) => refuse(Problem::Released { reason }),
+            Err(StoreError::Full { .. }) => refuse(Problem::StoreFull),
+            Err(error) => {
+                error!(%error, id = ?presented.id, "the store cannot be asked");
+                match policy.on_store_error {
+                    OnStoreError::Pass => Ok(None),
+                    OnStoreError::Reject => refuse(Problem::StoreUnavailable),
+                }
+            }
+        }
+    }
+
+    /// One attempt: at most one request, and what became of it. After `response_timeout` the client is told that the
+    /// attempt goes on; without a permit it does not, since nothing would remember its end.
+    async fn exchange(
+        &self,
+        site: &Site,
+        policy: &GuardPolicy,
+        request: Request<RequestBody>,
+        permit: Option<&Permit>,
+        slot: &mut Slot,
+    ) -> (Attempt, Option<Recording>) {
+        let params = site.upstream.params();
+        let begun = Instant::now();
+        let deadline =
+            begun + if permit.is_some() { params.attempt_timeout } else { params.response_timeout };
+        let may_send = || permit.is_none_or(Permit::is_held);
+        let mut sending =
+            pin!(timeout_at(deadline, site.upstream.send(request, params.max_reuse_idle, may_send)));
+        let sent = tokio::select! {
+            biased;
+            sent = &mut sending => sent,
+            () = sleep(params.response_timeout), if permit.is_some() => {
+                slot.line().upstream(begun.elapsed());
+                slot.reply(self.replies.problem(&Problem::StillRunning { retry_after: policy.retry_after }));
+                let sent = sending.await;
+                info!(route = %site.name, answered = matches!(sent, Ok(Ok(_))), "an attempt ended after its client was answered");
+                sent
+            }
+        };
+        slot.line().upstream(begun.elapsed());
+        match sent {
+            Err(_) => (Attempt::Unknown(UnknownCause::AttemptTimeout), None),
+            Ok(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
+            Ok(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
+            Ok(Ok(response)) => {
+                let mut recording = Recording::begin(response, policy);
+                (recording.record(deadline, slot, policy).await, Some(recording))
+            }
+        }
+    }
+
+    /// Gives the client what there is, now that it is recorded. `settled` is missing where nothing was claimed.
+    async fn respond(
+        &self,
+        attempt: Attempt,
+        recording: Option<Recording>,
+        settled: Option<Settled>,
+        mut slot: Slot,
+        policy: &GuardPolicy,
+    ) {
+        let outcome = match settled {
+            None => RequestOutcome::Unprotected,
+            Some(Settled { release: Some(_), .. }) => RequestOutcome::Released,
+            Some(Settled { release: None, .. }) => RequestOutcome::Executed,
+        };
+        let expires_at = settled.and_then(|settled| settled.expires_at);
+        let problem = match (attempt, recording) {
+            (Attempt::Answered(_), Some(recording)) => {
+                return recording.finish(true, outcome, expires_at, &mut slot, policy).await;
+            }
+            (Attempt::NotKept { .. }, Some(recording)) => {
+                return recording.finish(false, outcome, expires_at, &mut slot, policy).await;
+            }
+            (Attempt::NotSent(cause), _) => Problem::Unreachable { cause },
+            (Attempt::Unknown(cause), _) => Problem::OutcomeUnknown { cause },
+            (Attempt::Answered(_) | Attempt::NotKept { .. }, None) => {
+                Problem::OutcomeUnknown { cause: UnknownCause::Abandoned }
+            }
+        };
+        slot.reply(self.replies.problem(&problem));
+    }
+
+    /// The policy and the method by which the request is guarded, if it is. Shuts the side doors: what is guarded comes in
+    /// canonical form, and what is not does not read as something guarded.
+    fn guarding<'a>(
+        &self,
+        site: &'a Site,
+        found: usize,
+        host: &str,
+        parts: &Parts,
+    ) -> Result<Option<(&'a GuardPolicy, Method)>, Problem> {
+        let path = parts.uri.path();
+        let guarded = site.route.guard.as_ref().and_then(|policy| {
+            let method = request::methods(parts).filter(|method| policy.methods.contains(method)).last()?;
+            Some((policy, method))
+        });
+        match &guarded {
+            Some((policy, _)) if !policy.allow_ambiguous_path => {
+                path::is_canonical(path).map_err(BadRequest::AmbiguousPath)?;
+            }
+            Some(_) => {}
+            None => {
+                let methods: Vec<Method> = request::methods(parts).collect();
+                let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+                if self.routes.side_door(host, path, found, &methods) {
+                    return Err(BadRequest::SideDoor.into());
+                }
+            }
+        }
+        Ok(guarded)
+    }
+
+    fn verdict(&self, verdict: Verdict, waited: bool, policy: &GuardPolicy) -> Reply {
+        let problem = match verdict {
+            Verdict::Replay { answer, expires_at } => {
+                return self.replies.replay(answer, expires_at, waited, policy);
+            }
+            Verdict::InFlight | Verdict::RunAgain => Problem::InFlight { retry_after: policy.retry_after },
+            Verdict::Mismatch(cause) => Problem::KeyReused { cause },
+            Verdict::NotRetained { status } => Problem::NotRetained { original_status: status },
+            Verdict::OtherCaller => Problem::OtherCaller,
+            Verdict::Unknown(cause) => Problem::OutcomeUnknown { cause },
+        };
+        self.replies.problem(&problem)
+    }
+}
+
+impl Work {
+    fn new(
+        site: &Arc<Site>,
+        presented: Presented,
+        mut parts: Parts,
+        body: Buffered,
+        place: OwnedSemaphorePermit,
+        client: IpAddr,
+    ) -> Self {
+        headers::to_upstream(&mut parts.headers, client, None);
+        let (body, share) = body.into_body();
+        let request = outbound(parts, RequestBody::Whole(body));
+        Self { site: site.clone(), presented, request, held: (place, share) }
+    }
+}
+
+/// The request as it is sent: in origin form (RFC 9112 §3.2.1), with the bytes that were matched.
+fn outbound(mut parts: Parts, body: RequestBody) -> Request<RequestBody> {
+    if let (Some(_), Some(path_and_query)) = (parts.uri.authority(), parts.uri.path_and_query()) {
+        parts.uri = Uri::from(path_and_query.clone());
+    }
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    Request::from_parts(parts, body)
+}

@@ -1,0 +1,35 @@
+# Oncegate in a container: one binary, no shell, uid 65532, and nothing that writes to the root file system.
+#
+#   docker build -t oncegate .
+#   docker run --read-only --cap-drop=ALL -p 8080:8080 -v "$PWD/proxy.toml:/etc/oncegate/proxy.toml:ro" oncegate
+#
+# There is no configuration inside: which API it stands before is for the operator to say, and a start without that
+# fails with a sentence. Both bases can be replaced; the runtime base needs glibc, or with
+# RUSTFLAGS="-C target-feature=+crt-static" nothing at all (RUNTIME_IMAGE=scratch).
+ARG BUILD_IMAGE=rust:1.95-bookworm
+ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
+
+FROM ${BUILD_IMAGE} AS build
+ARG RUSTFLAGS=""
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked --bin oncegate \
+    && cp target/release/oncegate /oncegate \
+    && /oncegate --version
+
+FROM ${RUNTIME_IMAGE}
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Oncegate" \
+      org.opencontainers.image.description="A reverse proxy that makes APIs safe to retry" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build --chmod=0555 /oncegate /usr/local/bin/oncegate
+USER 65532:65532
+EXPOSE 8080 9090
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/local/bin/oncegate"]
+CMD ["--config", "/etc/oncegate/proxy.toml"]

@@ -1,0 +1,44 @@
+# `make` says what there is. Everything needs Rust (rust-version in Cargo.toml) and nothing else, unless its line says so.
+
+CARGO ?= cargo
+IMAGE ?= oncegate
+
+.PHONY: help
+help:
+	@echo 'make test    run all tests'
+	@echo 'make check   formatting, lints, documentation; licences and bans where cargo-deny is installed'
+	@echo 'make bench   CPU time per request beside nginx (wrk and nginx; installed if root may, Linux only)'
+	@echo 'make image   the container image $(IMAGE) (docker, podman or buildah)'
+	@echo 'make run     the proxy with proxy.toml'
+
+.PHONY: test
+test:
+	$(CARGO) test --locked --all-features
+
+.PHONY: check
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --all-features
+	@if command -v cargo-deny >/dev/null; then \
+		$(CARGO) deny --locked --all-features check bans licenses sources; \
+	else \
+		echo 'skipped: licences and bans (cargo install --locked cargo-deny)'; \
+	fi
+
+.PHONY: bench
+bench:
+	@benches/tools.sh
+	$(CARGO) bench --locked --bench proxy
+
+.PHONY: image
+image:
+	@if docker info >/dev/null 2>&1; then docker build --tag $(IMAGE) .; \
+	elif command -v podman >/dev/null; then podman build --tag $(IMAGE) .; \
+	elif command -v buildah >/dev/null; then buildah build --tag $(IMAGE) .; \
+	else echo 'make image needs a running docker, or podman, or buildah' >&2; exit 1; \
+	fi
+
+.PHONY: run
+run:
+	$(CARGO) run --release --locked -- --config proxy.toml

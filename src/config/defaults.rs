@@ -1,0 +1,82 @@
+//! What holds where the file says nothing. The same values stand in `proxy.toml`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytesize::{KIB, MIB};
+
+/// `[server] listen`: every address, port 8080.
+pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+/// `[server] shutdown_grace`: what orchestrators wait before they kill.
+pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+/// `[server] max_connections`.
+pub(super) const MAX_CONNECTIONS: usize = 10_000;
+/// `[server] max_headers`.
+pub(super) const MAX_HEADERS: usize = 100;
+/// `[server] max_header_size`.
+pub(super) const MAX_HEADER_BYTES: u64 = 64 * KIB;
+/// `[server] header_timeout`.
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// `[server] max_guarded_in_flight`.
+pub(super) const MAX_GUARDED_IN_FLIGHT: usize = 10_000;
+/// `[server] max_buffered_bytes`.
+pub(super) const MAX_BUFFERED_BYTES: u64 = 256 * MIB;
+/// `[server] problem_base`.
+pub(super) const PROBLEM_BASE: &str = "https://oncegate.dev/problems";
+
+/// `[log] access`.
+pub(super) const ACCESS_LOG: bool = true;
+
+/// `[store] max_bytes`: of answers.
+pub(super) const MAX_STORE_BYTES: u64 = 256 * MIB;
+/// `[store] max_entries`.
+pub(super) const MAX_ENTRIES: u64 = 1_000_000;
+/// `[store] prune_interval`.
+pub(super) const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+/// `[store] lease`: renewed every third of it.
+pub(super) const LEASE: Duration = Duration::from_secs(10);
+/// `[store] timeout`: of one operation.
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(250);
+/// `[store] settle_retry`: also the most that it may be.
+pub(super) const SETTLE_RETRY: Duration = Duration::from_mins(10);
+/// `[store] max_pending_writes`.
+pub(super) const MAX_PENDING_WRITES: usize = 1024;
+
+/// `[upstreams.NAME] connect_timeout`.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// `[upstreams.NAME] response_timeout`: the client's patience.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// `[upstreams.NAME] attempt_timeout`: ours.
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(5);
+/// `[upstreams.NAME] idle_timeout`: below the 5 s after which common servers close.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// `[upstreams.NAME] max_reuse_idle`.
+pub(super) const MAX_REUSE_IDLE: Duration = Duration::from_millis(500);
+/// `[upstreams.NAME] max_idle_connections`: per endpoint.
+pub(super) const MAX_IDLE_CONNECTIONS: usize = 256;
+
+/// `[idempotency] header`.
+pub(super) const HEADER: http::HeaderName = http::HeaderName::from_static("idempotency-key");
+/// `[idempotency] methods`.
+pub(super) const METHODS: [http::Method; 2] = [http::Method::POST, http::Method::PATCH];
+/// `[idempotency] max_key_length`: in bytes, after unquoting.
+pub(super) const MAX_KEY_LENGTH_BYTES: usize = 255;
+/// `[idempotency] ttl`: from settlement.
+pub(super) const TTL: Duration = Duration::from_hours(24);
+/// `[idempotency] wait_timeout`.
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// `[idempotency] max_waiters`: per key.
+pub(super) const MAX_WAITERS: usize = 128;
+/// `[idempotency] retry_after`.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// `[idempotency] release_status`: Too Early and Too Many Requests say that nothing was done.
+pub(super) const RELEASE_STATUS: [u16; 2] = [425, 429];
+/// `[idempotency] max_request_body`.
+pub(super) const MAX_REQUEST_BODY_BYTES: u64 = 8 * MIB;
+/// `[idempotency] request_body_timeout`.
+pub(super) const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// `[idempotency] max_response_body`.
+pub(super) const MAX_RESPONSE_BODY_BYTES: u64 = MIB;
+
+/// `[[routes]] upgrades`.
+pub(super) const UPGRADES: [&str; 1] = ["websocket"];

@@ -1,0 +1,241 @@
+//! What a file would run, in words: listeners, upstreams, routes, the effective settings of each guarded route, and what
+//! the store can carry. Settings are printed as the file would have them.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::idempotency::Fingerprint;
+use super::words::{
+    FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN, UPSTREAM_HOST,
+    word,
+};
+use super::{Settings, StoreSettings, wording};
+use crate::guard::OnInFlight;
+use crate::idempotency::BodyRule;
+use crate::proxy::policy::{CallerSource, GuardPolicy, Route, Upstream};
+use crate::store::memory::MemoryParams;
+
+/// What `settings` would run, on several lines.
+#[must_use]
+pub fn describe(settings: &Settings) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    write(settings, &mut out).unwrap_or_default();
+    out
+}
+
+fn write(settings: &Settings, out: &mut String) -> fmt::Result {
+    writeln!(out, "listeners")?;
+    for address in &settings.server.listen {
+        writeln!(out, "  requests  {address}")?;
+    }
+    match settings.server.admin_listen {
+        Some(address) => writeln!(out, "  admin     {address}")?,
+        None => writeln!(out, "  admin     none")?,
+    }
+    writeln!(out, "\nupstreams")?;
+    write_columns(settings.proxy.upstreams.iter().map(upstream), out)?;
+    writeln!(out, "\nroutes (the most specific path wins)")?;
+    write_columns(settings.proxy.routes.iter().map(|own| route(own, settings)), out)?;
+    for route in &settings.proxy.routes {
+        if let Some(policy) = &route.guard {
+            writeln!(out, "\nguarded route {}", route.name)?;
+            write_policy(policy, out)?;
+        }
+    }
+    let StoreSettings::Memory(memory) = &settings.store;
+    write_memory(memory, settings, out)
+}
+
+/// Each column as wide as its widest cell.
+fn write_columns<const N: usize>(rows: impl Iterator<Item = [String; N]>, out: &mut String) -> fmt::Result {
+    let rows: Vec<[String; N]> = rows.collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in &rows {
+        let padded = row.iter().zip(widths).map(|(cell, width)| format!("  {cell:width$}"));
+        writeln!(out, "{}", padded.collect::<String>().trim_end())?;
+    }
+    Ok(())
+}
+
+fn upstream(upstream: &Upstream) -> [String; 3] {
+    let endpoints: Vec<String> =
+        upstream.endpoints.iter().map(|endpoint| format!("http://{}", endpoint.authority)).collect();
+    let timeouts = format!(
+        "connect_timeout = \"{}\", response_timeout = \"{}\", attempt_timeout = \"{}\", host = \"{}\"",
+        wording::duration(upstream.connect_timeout),
+        wording::duration(upstream.response_timeout),
+        wording::duration(upstream.attempt_timeout),
+        word(&UPSTREAM_HOST, &upstream.host)
+    );
+    [upstream.name.clone(), endpoints.join(" "), timeouts]
+}
+
+fn route(route: &Route, settings: &Settings) -> [String; 5] {
+    let hosts = if route.hosts.is_empty() { "any host".to_owned() } else { route.hosts.join(" ") };
+    let guarded = match &route.guard {
+        Some(policy) => format!("guards {}", methods(policy).join(" ")),
+        None => "not guarded".to_owned(),
+    };
+    let upstream = settings.proxy.upstreams.get(route.upstream).map_or("", |upstream| &upstream.name);
+    [route.name.clone(), hosts, route.path.clone(), guarded, format!("-> {upstream}")]
+}
+
+fn write_policy(policy: &GuardPolicy, out: &mut String) -> fmt::Result {
+    let words = [
+        ("key", word(&KEY, &policy.key_required)),
+        ("key_syntax", word(&KEY_SYNTAX, &policy.key_rules.syntax)),
+        ("on_other_caller", word(&ON_OTHER_CALLER, &policy.on_other_caller)),
+        ("on_unknown", word(&ON_UNKNOWN, &policy.rules.on_unknown)),
+        ("on_store_error", word(&ON_STORE_ERROR, &policy.on_store_error)),
+    ];
+    let lists = [
+        ("header", names(&policy.header)),
+        ("methods", methods(policy)),
+        ("caller", policy.caller.iter().map(caller).collect()),
+        ("fingerprint_headers", names(&policy.fingerprint_headers)),
+        ("strip_headers", names(&policy.strip_headers)),
+    ];
+    let durations = [
+        ("ttl", policy.rules.ttl),
+        ("retry_after", policy.retry_after),
+        ("request_body_timeout", policy.request_body_timeout),
+    ];
+    let sizes = [
+        ("max_request_body", policy.max_request_body_bytes),
+        ("max_response_body", policy.max_response_body_bytes),
+    ];
+    for (name, values) in lists {
+        writeln!(out, "  {name} = {}", wording::list(values))?;
+    }
+    for (name, value) in words {
+        writeln!(out, "  {name} = \"{value}\"")?;
+    }
+    for (name, value) in durations {
+        writeln!(out, "  {name} = \"{}\"", wording::duration(value))?;
+    }
+    for (name, bytes) in sizes {
+        writeln!(out, "  {name} = \"{}\"", wording::size(bytes as u64))?;
+    }
+    writeln!(out, "  max_key_length = {}", policy.key_rules.max_length_bytes)?;
+    writeln!(out, "  release_status = {:?}", policy.rules.release_status)?;
+    writeln!(out, "  allow_ambiguous_path = {}", policy.allow_ambiguous_path)?;
+    writeln!(out, "  replay_set_cookie = {}", policy.replay_set_cookie)?;
+    match &policy.expires_header {
+        Some(name) => writeln!(out, "  expires_header = \"{name}\"")?,
+        None => writeln!(out, "  expires_header = false")?,
+    }
+    write_fingerprint(policy.fingerprint.body(), out)?;
+    write_in_flight(policy.rules.on_in_flight, out)
+}
+
+fn write_fingerprint(body: &BodyRule, out: &mut String) -> fmt::Result {
+    let (kind, selection) = match body {
+        BodyRule::Raw => (Fingerprint::Body, None),
+        BodyRule::Json(selection) => (Fingerprint::Json, Some(selection)),
+        BodyRule::None => (Fingerprint::None, None),
+    };
+    writeln!(out, "  fingerprint = \"{}\"", word(&FINGERPRINT, &kind))?;
+    if let Some(selection) = selection {
+        writeln!(out, "  fingerprint_include = {}", wording::list(selection.include()))?;
+        writeln!(out, "  fingerprint_exclude = {}", wording::list(selection.exclude()))?;
+    }
+    Ok(())
+}
+
+fn write_in_flight(on_in_flight: OnInFlight, out: &mut String) -> fmt::Result {
+    let wait_timeout = match on_in_flight {
+        OnInFlight::Reject => None,
+        OnInFlight::Wait { timeout } => Some(timeout),
+    };
+    writeln!(out, "  on_in_flight = \"{}\"", word(&ON_IN_FLIGHT, &wait_timeout.is_some()))?;
+    match wait_timeout {
+        Some(timeout) => writeln!(out, "  wait_timeout = \"{}\"", wording::duration(timeout)),
+        None => Ok(()),
+    }
+}
+
+fn write_memory(memory: &MemoryParams, settings: &Settings, out: &mut String) -> fmt::Result {
+    writeln!(out, "\nstore: memory, lease {}", wording::duration(settings.guard.lease))?;
+    let guarded = settings.proxy.routes.iter().filter_map(|route| route.guard.as_ref());
+    match guarded.map(|policy| policy.rules.ttl).max() {
+        Some(longest_ttl) => {
+            writeln!(out, "  {}", carried_entries(memory.max_entries, longest_ttl))?;
+            writeln!(out, "  {}", carried_answers(memory.max_bytes, longest_ttl))
+        }
+        None => writeln!(out, "  no route is guarded: it stays empty"),
+    }
+}
+
+fn carried_entries(entries: u64, ttl: Duration) -> String {
+    format!(
+        "{} entries over {}: {} new keys per second, sustained; beyond it new keys get 503",
+        wording::count(entries),
+        wording::duration(ttl),
+        rate(entries, ttl)
+    )
+}
+
+fn carried_answers(bytes: u64, ttl: Duration) -> String {
+    format!(
+        "{} of answers over {}: {} KiB per second, sustained; beyond it the oldest go, and their retries get 410",
+        wording::size(bytes),
+        wording::duration(ttl),
+        rate(bytes / bytesize::KIB, ttl)
+    )
+}
+
+/// With one decimal, or two digits of a rate below one.
+#[expect(clippy::cast_precision_loss, reason = "printed with a few digits")]
+fn rate(count: u64, over: Duration) -> String {
+    let rate = count as f64 / over.as_secs_f64();
+    match rate {
+        1_000.0.. => wording::count(count / over.as_secs().max(1)),
+        1.0.. => format!("{rate:.1}"),
+        0.1.. => format!("{rate:.2}"),
+        0.01.. => format!("{rate:.3}"),
+        _ => format!("{rate:.6}"),
+    }
+}
+
+fn methods(policy: &GuardPolicy) -> Vec<String> {
+    policy.methods.iter().map(ToString::to_string).collect()
+}
+
+fn names(names: &[HeaderName]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn caller(source: &CallerSource) -> String {
+    match source {
+        CallerSource::Header(name) => format!("header:{name}"),
+        CallerSource::Cookie(name) => format!("cookie:{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_carries_is_a_rate_over_the_ttl() {
+        for (entries, hours, expected) in [
+            (1_000_000, 24, "1,000,000 entries over 24h: 11.6 new keys per second, sustained"),
+            (1_000_000, 48, "1,000,000 entries over 48h: 5.8 new keys per second, sustained"),
+            (1_000_000_000, 24, "1,000,000,000 entries over 24h: 11,574 new keys per second, sustained"),
+            (10_000, 24, "10,000 entries over 24h: 0.12 new keys per second, sustained"),
+            (1_000, 24, "1,000 entries over 24h: 0.012 new keys per second, sustained"),
+            (1, 24, "1 entries over 24h: 0.000012 new keys per second, sustained"),
+        ] {
+            let carried = carried_entries(entries, Duration::from_hours(hours));
+            assert!(carried.starts_with(expected), "{carried}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! From `proxy.toml` to validated settings.
+//!
+//! Owns the file's words: names, defaults, limits, and what is said about a mistake. It hands each layer its own plain
+//! parameters; no layer knows this one. Reading has no side effects, and a file with a mistake yields no settings.
+//!
+//! The document is walked by hand rather than through serde, which stops at the first mistake: an operator sees all of
+//! them at once, each with its place and its mend.
+
+mod defaults;
+mod describe;
+mod idempotency;
+mod listeners;
+mod names;
+mod pattern;
+mod promise;
+mod reader;
+mod report;
+mod routes;
+mod store;
+mod syntax;
+mod upstreams;
+mod values;
+mod wording;
+mod words;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub use describe::describe;
+pub use report::Diagnostic;
+
+use self::idempotency::Idempotency;
+use self::reader::Section;
+use self::report::Report;
+use crate::store::memory::MemoryParams;
+use crate::{guard, proxy, server};
+
+/// The largest file that is read.
+const MAX_FILE_BYTES: u64 = bytesize::MIB;
+
+/// What a file asks for, as the parameters of each layer.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Listeners and connections.
+    pub server: server::Params,
+    /// Routes and upstreams.
+    pub proxy: proxy::policy::Params,
+    /// Admission.
+    pub guard: guard::Params,
+    /// Where entries live.
+    pub store: StoreSettings,
+    /// What is logged.
+    pub log: LogSettings,
+}
+
+/// Where entries live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreSettings {
+    /// In this process.
+    Memory(MemoryParams),
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// One line for each request.
+    pub access: bool,
+}
+
+/// A file without mistakes.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it asks for.
+    pub settings: Settings,
+    /// Choices that weaken the promise or have no effect, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Why a file yields no settings. Printed with every mistake on a line of its own.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot read the file ({source}); {}", .path.display(), mend_of_reading(.source))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file has mistakes.
+    #[error("{}", lines(.file_name, .mistakes))]
+    Invalid {
+        /// The file, as messages name it.
+        file_name: String,
+        /// All its mistakes in the order of the file; at least one.
+        mistakes: Vec<Diagnostic>,
+    },
+}
+
+/// Reads the file at `path`.
+///
+/// # Errors
+///
+/// [`ConfigError`] if it cannot be read, is larger than 1 MiB, or has mistakes: then all of them.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let text = read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    parse(&text, &path.display().to_string())
+}
+
+/// Reads `text` as a file that messages call `file_name`.
+///
+/// # Errors
+///
+/// [`ConfigError::Invalid`] with every mistake.
+pub fn parse(text: &str, file_name: &str) -> Result<Loaded, ConfigError> {
+    let report = Report::new(text);
+    let document = syntax::document(text, &report);
+    let settings = document.as_ref().map(|document| settings(Section::root(document, &report), &report));
+    let (mistakes, warnings) = report.finish();
+    match settings {
+        Some(settings) if mistakes.is_empty() => Ok(Loaded { settings, warnings }),
+        _ => Err(ConfigError::Invalid { file_name: file_name.to_owned(), mistakes }),
+    }
+}
+
+fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
+    let server = listeners::server_and_admin(&mut root, report);
+    let log = listeners::log(&mut root);
+    let upstreams = upstreams::upstreams(&mut root, report);
+
+    let mut section = root.section_or_empty("idempotency");
+    let base = Idempotency::read(&mut section, Idempotency::defaults());
+    let max_waiters = idempotency::max_waiters(&mut section);
+    section.finish();
+
+    let routes = routes::routes(&mut root, &base, &upstreams, report);
+    let store = store::store(&mut root, max_waiters, report);
+
+    let guarded = || routes.iter().filter_map(|route| route.idempotency.as_ref());
+    for settings in guarded() {
+        promise::weakened(settings, report);
+        promise::oversized_answers(settings, &store.max_bytes, report);
+        promise::refuse_oversized_requests(settings, &server.max_buffered_bytes, report);
+    }
+    promise::without_effect(guarded(), report);
+    if !routes.is_empty() && guarded().next().is_none() {
+        report.warning(
+            root.place(),
+            "no route is guarded, so no request is safe to retry; guard the ones that change something",
+        );
+    }
+    root.finish();
+
+    Settings {
+        server: server.listeners,
+        proxy: proxy::policy::Params {
+            routes: routes.into_iter().map(routes::Route::into_policy).collect(),
+            upstreams: upstreams.into_iter().map(|named| named.upstream).collect(),
+            problem_base: server.problem_base,
+            documentation_url: server.documentation_url,
+            max_guarded_in_flight: server.max_guarded_in_flight,
+            max_buffered_bytes: server.max_buffered_bytes.value,
+        },
+        guard: store.guard,
+        store: store.settings,
+        log,
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+fn mend_of_reading(source: &io::Error) -> &'static str {
+    let kind = source.kind();
+    if kind == io::ErrorKind::NotFound {
+        "name an existing file with --config or ONCEGATE_CONFIG"
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "let the user that runs Oncegate read it"
+    } else if kind == io::ErrorKind::InvalidData {
+        "save it as UTF-8"
+    } else {
+        "name a readable TOML file with --config or ONCEGATE_CONFIG"
+    }
+}
+
+fn lines(file_name: &str, mistakes: &[Diagnostic]) -> String {
+    let lines: Vec<String> = mistakes.iter().map(|mistake| format!("{file_name}:{mistake}")).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,118 @@
+use super::*;
+
+#[test]
+fn endpoints_are_a_host_and_a_port() {
+    for (written, host, port, authority) in [
+        ("http://127.0.0.1:9000", "127.0.0.1", 9000, "127.0.0.1:9000"),
+        ("http://legacy.internal", "legacy.internal", 80, "legacy.internal"),
+        ("HTTP://Legacy:80", "legacy", 80, "legacy"),
+        ("http://[::1]:9000", "::1", 9000, "[::1]:9000"),
+        ("http://[::1]", "::1", 80, "[::1]"),
+        ("http://my_service:8080", "my_service", 8080, "my_service:8080"),
+    ] {
+        let expected = Endpoint { host: host.to_owned(), port, authority: authority.to_owned() };
+        assert_eq!(endpoint(written), Ok(expected), "{written}");
+    }
+}
+
+#[test]
+fn what_is_more_or_less_than_an_endpoint_is_refused() {
+    for (written, mend) in [
+        ("https://legacy", "this build speaks plain HTTP to upstreams"),
+        ("unix://x", "does not speak unix"),
+        ("legacy:9000", "write \"http://legacy:9000\""),
+        ("http://legacy/", "write \"http://legacy\""),
+        ("http://legacy:9000/v1?x", "write \"http://legacy:9000\""),
+        ("http://legacy#a", "write \"http://legacy\""),
+        ("http://user:secret@legacy", "credentials"),
+        ("user:secret@legacy", "credentials"),
+        ("http://", "names no host"),
+        ("http://:9000", "names no host"),
+        ("http://legacy:", "names no host"),
+        ("http://legacy:0", "names no host"),
+        ("http://legacy:70000", "names no host"),
+        ("http://legacy:+80", "names no host"),
+        ("http://::1:9000", "in brackets"),
+        ("http://[::1", "in brackets"),
+        ("http://a..b", "names no host"),
+        ("http://1.2.3.4.5", "names no host"),
+        ("http://le gacy", "names no host"),
+    ] {
+        let refusal = endpoint(written).expect_err(written);
+        assert!(refusal.contains(mend), "{written}: {refusal}");
+        assert!(!refusal.contains("secret"), "{written}: {refusal}");
+    }
+}
+
+#[test]
+fn methods_that_change_nothing_cannot_be_guarded() {
+    for written in ["POST", "PATCH", "PUT", "DELETE", "M-SEARCH"] {
+        assert_eq!(method(written).map(|method| method.to_string()), Ok(written.to_owned()));
+    }
+    for written in ["GET", "HEAD", "OPTIONS", "TRACE", "CONNECT", "post", "Post", "PO ST", "é"] {
+        assert!(method(written).is_err(), "{written}");
+    }
+}
+
+#[test]
+fn callers_are_told_apart_by_fields_and_cookies() {
+    assert_eq!(caller("header:Authorization"), Ok(CallerSource::Header(header::AUTHORIZATION)));
+    assert_eq!(caller("cookie:Session"), Ok(CallerSource::Cookie("Session".to_owned())));
+    for (written, mend) in [
+        ("client-cert", "which this build lacks"),
+        ("authorization", "header:<name>"),
+        ("header:", "is no field name"),
+        ("header:x_tenant", "write \"x-tenant\""),
+        ("header:host", "a field of its own"),
+        ("cookie:a b", "is no cookie name"),
+        ("cookie:", "is no cookie name"),
+    ] {
+        let refusal = caller(written).expect_err(written);
+        assert!(refusal.contains(mend), "{written}: {refusal}");
+    }
+}
+
+#[test]
+fn hosts_are_names_with_or_without_a_port() {
+    for (written, read) in [
+        ("API.example.com.", "api.example.com"),
+        ("localhost", "localhost"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("[::1]", "[::1]"),
+        ("Api:8443", "api:8443"),
+        ("[::1]:8443", "[::1]:8443"),
+    ] {
+        assert_eq!(host(written).as_deref(), Ok(read), "{written}");
+    }
+    for written in [
+        "",
+        ".",
+        "a..b",
+        "api:80",
+        "api:",
+        "api:8443:1",
+        "http://api",
+        "api/v1",
+        "*.example.com",
+        "::1",
+        "a b",
+    ] {
+        assert!(host(written).is_err(), "{written}");
+    }
+}
+
+#[test]
+fn urls_lose_their_trailing_slash() {
+    assert_eq!(url("https://example.com/problems/").as_deref(), Ok("https://example.com/problems"));
+    for written in [
+        "example.com",
+        "ftp://example.com",
+        "https://",
+        "https://a/?b",
+        "https://a/#b",
+        "https://a/>b",
+        "https://é/",
+    ] {
+        assert!(url(written).is_err(), "{written}");
+    }
+}

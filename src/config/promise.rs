@@ -1,0 +1,171 @@
+//! Warnings where a choice weakens the promise, or has no effect.
+//!
+//! Judges the settings that a guarded route ends up with, wherever they were written: what no route uses weakens nothing.
+
+use std::collections::BTreeMap;
+
+use super::idempotency::{Fingerprint, Idempotency};
+use super::reader::Setting;
+use super::report::Report;
+use super::wording;
+use crate::idempotency::OnUnknown;
+use crate::proxy::policy::OnStoreError;
+
+/// Warns of what weakens the promise on a guarded route.
+pub(super) fn weakened(settings: &Idempotency, report: &Report<'_>) {
+    let warn_if = |chosen: bool, at: Option<usize>, message: &str| {
+        if let Some(at) = at.filter(|_| chosen) {
+            report.warning(at, message);
+        }
+    };
+    warn_if(
+        settings.on_unknown.value == OnUnknown::Retry,
+        settings.on_unknown.at(),
+        "`on_unknown`: with \"retry\" a request whose outcome is unknown runs again, though the upstream may have acted; \
+         keep \"reject\" unless the upstream bears duplicates",
+    );
+    warn_if(
+        settings.on_store_error.value == OnStoreError::Pass,
+        settings.on_store_error.at(),
+        "`on_store_error`: with \"pass\" requests run without a claim while the store cannot be asked, and their \
+         duplicates run too; keep \"reject\" unless the upstream bears duplicates",
+    );
+    warn_if(
+        settings.fingerprint.value == Fingerprint::None,
+        settings.fingerprint.at(),
+        "`fingerprint`: with \"none\" another payload under a used key gets the first one's answer instead of 422; keep \
+         \"body\", or \"json\" with the fields that matter",
+    );
+    warn_if(
+        settings.caller.value.is_empty(),
+        settings.caller.at(),
+        "`caller`: nothing tells callers apart, so all of them share their keys, and whoever sends another's key and \
+         payload gets the other's answer; name what tells them apart, as in [\"header:authorization\"]",
+    );
+    warn_if(
+        settings.allow_ambiguous_path.value,
+        settings.allow_ambiguous_path.at(),
+        "`allow_ambiguous_path`: every spelling of a path has keys of its own, so a retry under another spelling runs \
+         again; keep false unless clients need such paths",
+    );
+    warn_if(
+        settings.expires_header.value == Some(http::header::EXPIRES),
+        settings.expires_header.at(),
+        "`expires_header`: `Expires` makes answers to POST look cacheable; name a field of its own, as in \
+         \"Idempotency-Expires\"",
+    );
+    released_statuses(settings, report);
+}
+
+fn released_statuses(settings: &Idempotency, report: &Report<'_>) {
+    for status in &settings.release_status.value {
+        let Some(at) = status.at else { continue };
+        let code = status.code;
+        match code {
+            425 | 429 => {}
+            200..300 => report.warning(
+                at,
+                format!(
+                    "`release_status`: {code} says that the request succeeded, and releasing it runs EVERY retry again: \
+                     this voids the promise; remove it"
+                ),
+            ),
+            _ => report.warning(
+                at,
+                format!(
+                    "`release_status`: {code} does not say that nothing was done, and after it a retry runs again; \
+                     remove it unless this upstream never acts when it answers {code}"
+                ),
+            ),
+        }
+    }
+}
+
+/// Warns of each setting that has no effect on any guarded route on which it holds.
+pub(super) fn without_effect<'a>(guarded: impl Iterator<Item = &'a Idempotency>, report: &Report<'_>) {
+    let mut idle_at = BTreeMap::new();
+    for settings in guarded {
+        for (name, at, is_idle, reason) in conditional_settings(settings) {
+            if let Some(at) = at {
+                let (_, idle_everywhere, _) = idle_at.entry(at).or_insert((name, true, reason));
+                *idle_everywhere &= is_idle;
+            }
+        }
+    }
+    for (at, (name, idle_everywhere, reason)) in idle_at {
+        if idle_everywhere {
+            report.warning(at, format!("`{name}`: this has no effect {reason}, or remove it"));
+        }
+    }
+}
+
+/// The settings that mean something only beside another one: each with its place, whether it means nothing, and why.
+fn conditional_settings(settings: &Idempotency) -> [(&'static str, Option<usize>, bool, &'static str); 5] {
+    let is_json = settings.fingerprint.value == Fingerprint::Json;
+    let is_none = settings.fingerprint.value == Fingerprint::None;
+    let without_json = "unless a JSON body is compared; write fingerprint = \"json\" beside it";
+    [
+        (
+            "wait_timeout",
+            settings.wait_timeout.at(),
+            !settings.waits.value,
+            "unless duplicates wait; write on_in_flight = \"wait\" beside it",
+        ),
+        ("fingerprint_include", settings.fingerprint_include.at(), !is_json, without_json),
+        ("fingerprint_exclude", settings.fingerprint_exclude.at(), !is_json, without_json),
+        (
+            "fingerprint_headers",
+            settings.fingerprint_headers.at(),
+            is_none,
+            "while nothing is compared; write fingerprint = \"body\" beside it",
+        ),
+        (
+            "on_other_caller",
+            settings.on_other_caller.at(),
+            settings.caller.value.is_empty(),
+            "while nothing tells callers apart; name something in `caller`",
+        ),
+    ]
+}
+
+/// Warns of answers that may be kept but fit no store.
+pub(super) fn oversized_answers(settings: &Idempotency, store_max_bytes: &Setting<u64>, report: &Report<'_>) {
+    let max = &settings.max_response_body;
+    if let Some(at) = max.at().or_else(|| store_max_bytes.at())
+        && max.value > store_max_bytes.value
+    {
+        report.warning(
+            at,
+            format!(
+                "`max_response_body`: an answer of {} never fits into the store, which keeps {}, and its retries get 410; \
+                 lower it, or raise `max_bytes` in [store]",
+                wording::size(max.value),
+                wording::size(store_max_bytes.value)
+            ),
+        );
+    }
+}
+
+/// Refuses request bodies that could never be buffered: each would wait for room that there cannot be.
+pub(super) fn refuse_oversized_requests(
+    settings: &Idempotency,
+    max_buffered: &Setting<u64>,
+    report: &Report<'_>,
+) {
+    let max = &settings.max_request_body;
+    if let Some(at) = max.at().or_else(|| max_buffered.at())
+        && !max.is_mistaken()
+        && !max_buffered.is_mistaken()
+        && max.value > max_buffered.value
+    {
+        report.mistake(
+            at,
+            format!(
+                "`max_request_body`: {} is more than `max_buffered_bytes` in [server] ({}), the room for all bodies \
+                 together; lower the one or raise the other",
+                wording::size(max.value),
+                wording::size(max_buffered.value)
+            ),
+        );
+    }
+}

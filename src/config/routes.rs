@@ -1,0 +1,184 @@
+//! `[[routes]]`, each with its overrides of `[idempotency]`.
+
+use std::collections::HashSet;
+
+use super::idempotency::Idempotency;
+use super::names::{host, label};
+use super::pattern::{self, Segment};
+use super::reader::{Item, Section, Setting};
+use super::report::Report;
+use super::upstreams::Named;
+use super::values::{flag, list, some_of, text, text_as};
+use super::{defaults, wording};
+use crate::proxy::policy;
+
+/// A route, and what is needed to judge it beside the others.
+pub(super) struct Route {
+    name: Setting<String>,
+    path: Setting<String>,
+    segments: Vec<Segment>,
+    hosts: Vec<String>,
+    upstream: Option<usize>,
+    /// The settings of a guarded route.
+    pub(super) idempotency: Option<Idempotency>,
+    upgrades: Vec<String>,
+}
+
+/// The routes in the order of the file.
+pub(super) fn routes(
+    root: &mut Section<'_>,
+    base: &Idempotency,
+    upstreams: &[Named],
+    report: &Report<'_>,
+) -> Vec<Route> {
+    let sections = root.sections("routes");
+    if sections.is_empty() {
+        root.mistake("there is no route; add a table [[routes]] with name, path and upstream");
+    }
+    let routes: Vec<Route> =
+        sections.into_iter().filter_map(|section| route(section, base, upstreams, report)).collect();
+    refuse_doubled_names(&routes, report);
+    refuse_ties(&routes, report);
+    for (index, named) in upstreams.iter().enumerate() {
+        if !routes.iter().any(|route| route.upstream == Some(index)) {
+            report.warning(
+                named.at,
+                format!("the upstream `{}` has no effect: no route names it; remove it", named.upstream.name),
+            );
+        }
+    }
+    routes
+}
+
+impl Route {
+    /// The route as the edge needs it.
+    pub(super) fn into_policy(self) -> policy::Route {
+        policy::Route {
+            name: self.name.value,
+            path: self.path.value,
+            hosts: self.hosts,
+            upstream: self.upstream.unwrap_or_default(),
+            guard: self.idempotency.map(Idempotency::into_policy),
+            upgrades: self.upgrades,
+        }
+    }
+}
+
+/// `None` if a part is missing without which the route cannot be judged.
+fn route(
+    mut section: Section<'_>,
+    base: &Idempotency,
+    upstreams: &[Named],
+    report: &Report<'_>,
+) -> Option<Route> {
+    let name = section.require("name", "give it one for the log, as in name = \"charges\"", text_as(label));
+    let path = section.require(
+        "path",
+        "write one, as in path = \"/v1/charges\" or path = \"/{*rest}\"",
+        text_as(segments_of),
+    );
+    let hosts = section.read(
+        "hosts",
+        Vec::new(),
+        some_of(text_as(host), "name a host, or remove the setting to serve all"),
+    );
+    let upstream = section
+        .require("upstream", "name one, as in upstream = \"legacy\"", |item| upstream(item, upstreams));
+    let upgrades =
+        section.read("upgrades", defaults::UPGRADES.map(str::to_owned).to_vec(), list(text_as(upgrade)));
+    let guarded = section.read("guarded", true, flag);
+    if let Some(item) = section.get("max_waiters") {
+        item.refuse::<()>("one bound holds for all routes; move it to [idempotency]");
+    }
+    let mark = section.mark();
+    let idempotency = Idempotency::read(&mut section, base.clone());
+    if !guarded.value {
+        for (key, at) in section.written_since(mark) {
+            report.warning(
+                at,
+                format!("`{key}`: this has no effect on a route that is not guarded; remove it"),
+            );
+        }
+    }
+    section.finish();
+    let (path, segments) = path?.split();
+    Some(Route {
+        name: name?,
+        path,
+        segments,
+        hosts: hosts.value,
+        upstream: upstream.map(|upstream| upstream.value),
+        idempotency: guarded.value.then_some(idempotency),
+        upgrades: upgrades.value,
+    })
+}
+
+fn segments_of(path: &str) -> Result<(String, Vec<Segment>), String> {
+    pattern::segments(path).map(|segments| (path.to_owned(), segments))
+}
+
+fn upstream(item: &Item<'_>, upstreams: &[Named]) -> Option<usize> {
+    let name = text(item)?;
+    upstreams.iter().position(|named| named.upstream.name == name).or_else(|| {
+        let known: Vec<String> =
+            upstreams.iter().map(|named| format!("\"{}\"", named.upstream.name)).collect();
+        match known.as_slice() {
+            [] => item.refuse(format!("there is no upstream \"{name}\"; add a table [upstreams.{name}]")),
+            known => item.refuse(format!(
+                "there is no upstream \"{name}\"; write {}, or add a table [upstreams.{name}]",
+                wording::alternatives(known)
+            )),
+        }
+    })
+}
+
+fn upgrade(token: &str) -> Result<String, String> {
+    let token = token.to_ascii_lowercase();
+    match token.as_str() {
+        "h2c" => Err("\"h2c\" would carry requests past Oncegate unread; remove it".to_owned()),
+        token if token.parse::<http::Method>().is_err() => {
+            Err(format!("\"{token}\" is no upgrade token; write one, as in \"websocket\""))
+        }
+        _ => Ok(token),
+    }
+}
+
+fn refuse_doubled_names(routes: &[Route], report: &Report<'_>) {
+    let mut seen = HashSet::new();
+    for route in routes {
+        if let Some(at) = route.name.at()
+            && !seen.insert(&route.name.value)
+        {
+            report.mistake(
+                at,
+                format!(
+                    "`name`: another route is named \"{}\" too; give each a name of its own",
+                    route.name.value
+                ),
+            );
+        }
+    }
+}
+
+/// Two routes tie if they match the same paths of the same host. A route for named hosts goes before one for all hosts.
+fn refuse_ties(routes: &[Route], report: &Report<'_>) {
+    for (index, later) in routes.iter().enumerate() {
+        let ties = |earlier: &&Route| {
+            earlier.segments == later.segments
+                && (earlier.hosts == later.hosts
+                    || earlier.hosts.iter().any(|host| later.hosts.contains(host)))
+        };
+        if let Some(earlier) = routes.iter().take(index).find(ties)
+            && let Some(at) = later.path.at()
+        {
+            report.mistake(
+                at,
+                format!(
+                    "`path`: the routes \"{}\" and \"{}\" match the same requests ({} and {}); remove one, or give them \
+                     different `hosts`",
+                    earlier.name.value, later.name.value, earlier.path.value, later.path.value
+                ),
+            );
+        }
+    }
+}

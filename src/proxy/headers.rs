@@ -1,0 +1,202 @@
+//! Which fields cross the proxy.
+//!
+//! Owns the rules of RFC 9110 §7.6 for both directions: connection fields stop here, `Via` and `X-Forwarded-*` are written
+//! here. Fields are never renamed, joined or reordered beyond that.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+
+/// Names this proxy in `Via` and `Proxy-Status`.
+pub const PSEUDONYM: &str = "oncegate";
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
+const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Written here on every request: what the client says about them is not believed.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// See [`X_FORWARDED_FOR`].
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// See [`X_FORWARDED_FOR`].
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Fields by which lenient back ends take another method than the request line's.
+pub static METHOD_OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// Fields that no spelling may imitate and no `Connection` field may remove, beside the keys and the callers' marks.
+pub fn always_protected() -> impl Iterator<Item = HeaderName> {
+    let fixed =
+        [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO];
+    fixed.into_iter().chain(METHOD_OVERRIDES.iter().cloned()).chain([FORWARDED, X_REAL_IP])
+}
+
+/// The lower-case tokens of a list field (RFC 9110 §5.6.1). Bytes outside ASCII make no token.
+pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + use<'a> {
+    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+    lines
+        .flat_map(|line| line.split(','))
+        .map(|token| token.trim().to_ascii_lowercase())
+        .filter(|token| !token.is_empty())
+}
+
+/// The protocol that a request asks to switch to, if it asks for exactly one that is in `allowed`. Never `h2c`.
+#[must_use]
+pub fn upgrade(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
+    let value = headers.get(UPGRADE)?;
+    let asked = tokens(headers, &CONNECTION).any(|token| token == "upgrade");
+    let protocol = value.to_str().ok()?.to_ascii_lowercase();
+    let single = headers.get_all(UPGRADE).iter().count() == 1;
+    (asked && single && protocol != "h2c" && allowed.contains(&protocol)).then(|| value.clone())
+}
+
+/// Makes a client's fields those of the request to the upstream. `upgrade` is the protocol that may pass.
+pub fn to_upstream(headers: &mut HeaderMap, client: IpAddr, upgrade: Option<HeaderValue>) {
+    let wants_trailers = tokens(headers, &TE).any(|token| token == "trailers");
+    strip_connection_fields(headers);
+    for name in [FORWARDED, X_REAL_IP, http::header::EXPECT] {
+        headers.remove(name);
+    }
+    match upgrade {
+        Some(protocol) => {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, protocol);
+        }
+        None if wants_trailers => {
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        None => {}
+    }
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    if let Ok(client) = HeaderValue::from_str(&client.to_canonical().to_string()) {
+        headers.insert(X_FORWARDED_FOR, client);
+    }
+    via(headers);
+}
+
+/// Makes an upstream's fields those of the answer to the client. Lengths are left out where the body tells its own.
+pub fn to_client(headers: &mut HeaderMap, keep_length: bool) {
+    strip_connection_fields(headers);
+    if !keep_length {
+        headers.remove(CONTENT_LENGTH);
+    }
+}
+
+/// Says that a message passed through here (RFC 9110 §7.6.3).
+pub fn via(headers: &mut HeaderMap) {
+    headers.append(VIA, HeaderValue::from_static("1.1 oncegate"));
+}
+
+/// Connection fields and what `Connection` names. What must not be removed stays: a response's nomination of it is ignored,
+/// a request's was refused before.
+fn strip_connection_fields(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let nominated: Vec<String> = tokens(headers, &CONNECTION).collect();
+        for name in nominated {
+            if always_protected().all(|protected| protected.as_str() != name) {
+                headers.remove(name.as_str());
+            }
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap()))
+            .collect()
+    }
+
+    fn spelled(headers: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn connection_fields_stop_here_and_the_rest_passes() {
+        let mut request = headers(&[
+            ("host", "api.example.com"),
+            ("connection", "close, X-Debug"),
+            ("x-debug", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "Basic x"),
+            ("te", "gzip, trailers"),
+            ("upgrade", "h2c"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+            ("accept", "*/*"),
+        ]);
+        to_upstream(&mut request, "::ffff:10.1.2.3".parse().unwrap(), None);
+        assert_eq!(
+            spelled(&request),
+            [
+                "accept: */*",
+                "connection: te",
+                "host: api.example.com",
+                "te: trailers",
+                "via: 1.1 oncegate",
+                "x-forwarded-for: 10.1.2.3",
+                "x-forwarded-host: api.example.com",
+                "x-forwarded-proto: http",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_response_cannot_have_its_length_or_coding_removed_by_nomination() {
+        let mut response =
+            headers(&[("connection", "content-length, x-a"), ("content-length", "3"), ("x-a", "1")]);
+        to_client(&mut response, true);
+        assert_eq!(spelled(&response), ["content-length: 3"]);
+    }
+
+    #[test]
+    fn only_an_allowed_protocol_asked_for_by_both_fields_passes() {
+        let allowed = ["websocket".to_owned(), "h2c".to_owned()];
+        for (lines, passes) in [
+            (&[("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")][..], true),
+            (&[("upgrade", "websocket")], false),
+            (&[("connection", "upgrade"), ("upgrade", "h2c")], false),
+            (&[("connection", "upgrade"), ("upgrade", "tls/1.0")], false),
+            (&[("connection", "upgrade"), ("upgrade", "websocket, h2c")], false),
+            (&[("connection", "upgrade"), ("upgrade", "websocket"), ("upgrade", "h2c")], false),
+        ] {
+            let lines = lines.iter().fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+                map
+            });
+            assert_eq!(upgrade(&lines, &allowed).is_some(), passes, "{lines:?}");
+        }
+    }
+}

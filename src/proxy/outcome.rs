@@ -1,0 +1,87 @@
+//! How a request ended: one closed list, the same word in log, metric and trace.
+
+/// How a request ended, seen from its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestOutcome {
+    /// The client went away before it could be answered and before anything was sent for it.
+    ClientGone,
+    /// It ran, and its answer was recorded.
+    Executed,
+    /// Refused: a request with its key is at work.
+    InFlight,
+    /// Refused: the key cannot be read.
+    KeyInvalid,
+    /// Refused: a key is required and there is none.
+    KeyMissing,
+    /// Refused: the key belongs to another payload.
+    Mismatch,
+    /// No route serves it.
+    NoRoute,
+    /// Refused: it ran before, and its answer was not kept.
+    NotRetained,
+    /// Nothing was sent.
+    NotSent,
+    /// Refused: the key belongs to another caller.
+    OtherCaller,
+    /// Refused: too much is in flight.
+    Overloaded,
+    /// Not guarded: it streamed through.
+    Passed,
+    /// Refused: malformed or ambiguous.
+    Refused,
+    /// It ran, and its status says that nothing was done: the key is free again.
+    Released,
+    /// It ran before: this is the answer of then.
+    Replayed,
+    /// Refused: the process is about to end.
+    ShuttingDown,
+    /// No answer yet: the attempt goes on without the client.
+    StillRunning,
+    /// Refused: the store is full.
+    StoreFull,
+    /// Refused: the store cannot be asked.
+    StoreUnavailable,
+    /// The body took too long to arrive.
+    TimedOut,
+    /// The body is too large.
+    TooLarge,
+    /// Nobody can tell whether the upstream acted.
+    Unknown,
+    /// It ran without a claim, because the store could not be asked and the operator wants that.
+    Unprotected,
+    /// A replay that was waited for.
+    Waited,
+}
+
+impl RequestOutcome {
+    /// The outcome's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientGone => "client_gone",
+            Self::Executed => "executed",
+            Self::InFlight => "in_flight",
+            Self::KeyInvalid => "key_invalid",
+            Self::KeyMissing => "key_missing",
+            Self::Mismatch => "mismatch",
+            Self::NoRoute => "no_route",
+            Self::NotRetained => "not_retained",
+            Self::NotSent => "not_sent",
+            Self::OtherCaller => "other_caller",
+            Self::Overloaded => "overloaded",
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+            Self::Released => "released",
+            Self::Replayed => "replayed",
+            Self::ShuttingDown => "shutting_down",
+            Self::StillRunning => "still_running",
+            Self::StoreFull => "store_full",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::TimedOut => "timed_out",
+            Self::TooLarge => "too_large",
+            Self::Unknown => "unknown",
+            Self::Unprotected => "unprotected",
+            Self::Waited => "waited",
+        }
+    }
+}

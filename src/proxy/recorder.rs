@@ -1,0 +1,193 @@
+//! Reading a guarded answer: recorded for the store, and on its way to the client as it comes.
+//!
+//! Owns how an answer's body ends, in the words of the outcome table. A short body reaches the client whole and after its
+//! record; of a long or slow one the client gets what is there, save the end (I5).
+
+use std::pin::pin;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{DATE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::{Response, StatusCode};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::body::ReplyBody;
+use super::headers;
+use super::outcome::RequestOutcome;
+use super::policy::GuardPolicy;
+use super::relay::{Relay, relay};
+use super::reply::{self, Reply};
+use super::slot::Slot;
+use super::upstream::UpstreamBody;
+use crate::idempotency::{Answer, Attempt};
+
+/// An answer that is not whole this long after its head begins to stream. Until then it can still be answered cleanly
+/// should it break off.
+const HOLD: Duration = Duration::from_millis(100);
+
+/// How much a client may lag behind while the answer is recorded, beyond what is recorded.
+const RELAY_WINDOW_BYTES: usize = 64 * 1024;
+
+/// An answer while it is read.
+#[derive(Debug)]
+pub struct Recording {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: UpstreamBody,
+    recorded: BytesMut,
+    trailers: HeaderMap,
+    relay: Option<Relay>,
+    relayed_bytes: usize,
+    max_bytes: usize,
+}
+
+impl Recording {
+    /// Begins with the response head.
+    #[must_use]
+    pub fn begin(response: Response<UpstreamBody>, policy: &GuardPolicy) -> Self {
+        let (mut parts, body) = response.into_parts();
+        // A body that is not there (a 304's, say) may still have its length told; any other tells its own.
+        headers::to_client(&mut parts.headers, reply::is_bodyless_with_length(parts.status));
+        if !parts.headers.contains_key(DATE)
+            && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+        {
+            // RFC 9110 §6.6.1: whoever records an answer without a date gives it one.
+            parts.headers.insert(DATE, now);
+        }
+        Self {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+            recorded: BytesMut::new(),
+            trailers: HeaderMap::new(),
+            relay: None,
+            relayed_bytes: 0,
+            max_bytes: policy.max_response_body_bytes,
+        }
+    }
+
+    /// Reads until the answer is whole, breaks off, grows too big, or `deadline` is over: what there is to record of it.
+    /// Streams to the client meanwhile, save the end.
+    pub async fn record(&mut self, deadline: Instant, slot: &mut Slot, policy: &GuardPolicy) -> Attempt {
+        let not_kept = Attempt::NotKept { status: self.status.as_u16() };
+        if self.body.size_hint().lower() > self.max_bytes as u64 {
+            return not_kept;
+        }
+        let mut hold = pin!(sleep(HOLD));
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = self.body.frame() => frame,
+                () = &mut hold, if self.relay.is_none() && slot.is_waited_for() => {
+                    self.stream(slot);
+                    continue;
+                }
+                () = sleep_until(deadline) => return not_kept,
+            };
+            match frame {
+                None => return self.answer(policy).map_or(not_kept, Attempt::Answered),
+                Some(Err(error)) => return Attempt::Unknown(UpstreamBody::classify(&error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        self.recorded.extend_from_slice(&data);
+                        if self.recorded.len() > self.max_bytes {
+                            return not_kept;
+                        }
+                        if !self.body.is_end_stream() {
+                            self.push();
+                        }
+                    }
+                    Err(frame) => self.trailers = frame.into_trailers().unwrap_or_default(),
+                },
+            }
+        }
+    }
+
+    /// Gives the client the rest, after the attempt was settled: all of it if nothing streamed yet, the end if it did. An
+    /// answer that was not kept streams on for as long as this client reads.
+    pub async fn finish(
+        mut self,
+        kept: bool,
+        outcome: RequestOutcome,
+        expires_at: Option<SystemTime>,
+        slot: &mut Slot,
+        policy: &GuardPolicy,
+    ) {
+        if kept && self.relay.is_none() {
+            headers::via(&mut self.headers);
+            reply::expires(&mut self.headers, expires_at, policy);
+            let response = reply::whole(self.status, self.headers, self.recorded.freeze(), self.trailers);
+            slot.reply(Reply { response, outcome });
+            return;
+        }
+        if self.relay.is_none() && slot.is_waited_for() {
+            self.stream(slot);
+        }
+        slot.line().outcome(outcome);
+        let Some(relay) = self.relay.take() else { return };
+        let rest = self.recorded.split_off(self.relayed_bytes.min(self.recorded.len())).freeze();
+        let mut next = (!rest.is_empty()).then_some(rest);
+        loop {
+            if let Some(data) = next.take()
+                && relay.send(data).await.is_err()
+            {
+                return;
+            }
+            if kept {
+                relay.finish(self.trailers);
+                return;
+            }
+            match self.body.frame().await {
+                None => {
+                    relay.finish(self.trailers);
+                    return;
+                }
+                // Dropping the relay breaks the client's connection: what it got must not look whole.
+                Some(Err(_)) => return,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => next = Some(data),
+                    Err(frame) => self.trailers = frame.into_trailers().unwrap_or_default(),
+                },
+            }
+        }
+    }
+
+    fn stream(&mut self, slot: &mut Slot) {
+        let length = self.body.size_hint().exact().map(|rest| rest + self.recorded.len() as u64);
+        let (sender, body) = relay(self.max_bytes.saturating_add(RELAY_WINDOW_BYTES), length);
+        let mut response = Response::new(ReplyBody::Relay(body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers.clone();
+        headers::via(response.headers_mut());
+        self.relay = Some(sender);
+        self.push();
+        slot.stream(response);
+    }
+
+    /// Queues what is recorded and not yet queued. A client that is too slow for its window loses its connection: its
+    /// retry gets the replay.
+    fn push(&mut self) {
+        let Some(relay) = &self.relay else { return };
+        let Some(unsent) = self.recorded.get(self.relayed_bytes..) else { return };
+        if unsent.is_empty() {
+            return;
+        }
+        let data = Bytes::copy_from_slice(unsent);
+        self.relayed_bytes = self.recorded.len();
+        if relay.push(data).is_err() {
+            self.relay = None;
+        }
+    }
+
+    fn answer(&self, policy: &GuardPolicy) -> Option<Answer> {
+        let is_replayed = |name: &HeaderName| {
+            (policy.replay_set_cookie || name != SET_COOKIE) && !policy.strip_headers.contains(name)
+        };
+        let fields = self.headers.iter().filter(|(name, _)| is_replayed(name));
+        let fields = fields.map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let trailers = self.trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        Answer::new(self.status.as_u16(), fields, &self.recorded, trailers).ok()
+    }
+}

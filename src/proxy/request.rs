@@ -1,0 +1,336 @@
+//! A request before it is anything else: is it well-formed, what does it name, what identifies it.
+//!
+//! Owns the checks that hyper leaves to a proxy (RFC 9112 §3.2 and §6, DESIGN's side doors) and the reading of keys, callers
+//! and bodies. Decides nothing about admission, sends nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING,
+};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, Method};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::body::WholeBody;
+use super::headers::{self, METHOD_OVERRIDES};
+use super::path;
+use super::policy::{CallerSource, GuardPolicy, OnOtherCaller, Params};
+use super::problem::{BadRequest, Problem};
+use crate::idempotency::{
+    CallerHash, CallerHasher, Key, Payload, Presented, RequestId, Scope, unstable_authorization,
+};
+
+/// Bodies larger than this are hashed on a thread of their own: hashing must not hold up other requests.
+const HASH_INLINE_BYTES: usize = 64 * 1024;
+
+/// What was seen of a request's head before hyper took it apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Framing {
+    /// `Content-Length` and `Transfer-Encoding` are both there: hyper removes the former, so the fields no longer show it.
+    pub length_and_transfer_encoding: bool,
+    /// A line, or an empty line before the request line, ends in a line feed without a carriage return.
+    pub bare_line_feed: bool,
+}
+
+/// Names that only one spelling may carry, over all routes.
+#[derive(Debug)]
+pub struct Names {
+    protected: HashSet<HeaderName>,
+    guarded_methods: HashSet<Method>,
+}
+
+/// A guarded request, read whole.
+#[derive(Debug)]
+pub struct Buffered {
+    /// The bytes.
+    pub data: Bytes,
+    /// What came behind them.
+    pub trailers: HeaderMap,
+    /// Its share of the bytes that may be held at once.
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl Names {
+    /// The names that the routes of `params` protect.
+    #[must_use]
+    pub fn new(params: &Params) -> Self {
+        let mut protected: HashSet<HeaderName> = headers::always_protected().collect();
+        let mut guarded_methods = HashSet::new();
+        for policy in params.routes.iter().filter_map(|route| route.guard.as_ref()) {
+            protected.extend(policy.header.iter().cloned());
+            protected.extend(policy.caller.iter().map(|source| match source {
+                CallerSource::Header(name) => name.clone(),
+                CallerSource::Cookie(_) => COOKIE,
+            }));
+            guarded_methods.extend(policy.methods.iter().cloned());
+        }
+        Self { protected, guarded_methods }
+    }
+
+    /// Refuses what is malformed or could be read in two ways, on every route. Returns the host in the form that routes and
+    /// ids are made of: lower case, without trailing dot and default port.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRequest`].
+    pub fn check(&self, parts: &Parts, framing: Option<Framing>) -> Result<String, BadRequest> {
+        check_framing(&parts.headers, framing)?;
+        for name in parts.headers.keys().filter(|name| name.as_str().contains('_')) {
+            let hyphenated = name.as_str().replace('_', "-");
+            if self.protected.iter().any(|protected| protected.as_str() == hyphenated) {
+                return Err(BadRequest::Underscore(name.to_string(), hyphenated));
+            }
+        }
+        if parts.headers.contains_key(CONNECTION) {
+            let nominated = headers::tokens(&parts.headers, &CONNECTION)
+                .find(|token| self.protected.iter().any(|protected| protected.as_str() == token));
+            if let Some(name) = nominated {
+                return Err(BadRequest::Nominated(name));
+            }
+        }
+        let lower = |method: &&Method| parts.method.as_str().eq_ignore_ascii_case(method.as_str());
+        match self.guarded_methods.iter().find(lower) {
+            Some(guarded) if *guarded != parts.method => {
+                return Err(BadRequest::MethodCase(guarded.to_string()));
+            }
+            _ => {}
+        }
+        if !parts.uri.path().starts_with('/') || parts.method == Method::CONNECT {
+            return Err(BadRequest::Form);
+        }
+        host(parts)
+    }
+}
+
+/// The method and every method that the request asks to be taken for (`X-HTTP-Method-Override` and its kin).
+pub fn methods(parts: &Parts) -> impl Iterator<Item = Method> + '_ {
+    let overrides = METHOD_OVERRIDES.iter().flat_map(|name| parts.headers.get_all(name));
+    let named = overrides.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let named = named.filter_map(|name| Method::from_bytes(&name.trim_ascii().to_ascii_uppercase()).ok());
+    std::iter::once(parts.method.clone()).chain(named)
+}
+
+/// The key, if there is one.
+///
+/// # Errors
+///
+/// [`Problem::KeyInvalid`].
+pub fn key(headers: &HeaderMap, policy: &GuardPolicy) -> Result<Option<Key>, Problem> {
+    let lines = policy.header.iter().flat_map(|name| headers.get_all(name)).map(|value| value.as_bytes());
+    Key::parse(lines, policy.key_rules).map_err(Problem::KeyInvalid)
+}
+
+/// The problem of a request without a key.
+#[must_use]
+pub fn key_missing(policy: &GuardPolicy) -> Problem {
+    let names: Vec<&str> = policy.header.iter().map(HeaderName::as_str).collect();
+    Problem::KeyMissing { header: names.join(" or ") }
+}
+
+/// Who calls.
+///
+/// # Errors
+///
+/// [`Problem::CallerUnstable`] if callers are kept apart by a mark that is new on every try.
+pub fn caller(headers: &HeaderMap, policy: &GuardPolicy) -> Result<CallerHash, Problem> {
+    let mut hasher = CallerHasher::new();
+    for source in &policy.caller {
+        match source {
+            CallerSource::Header(name) => {
+                let values = || headers.get_all(name).into_iter().map(|value| value.as_bytes());
+                if *name == AUTHORIZATION
+                    && policy.on_other_caller == OnOtherCaller::Isolate
+                    && let Some(scheme) = values().find_map(unstable_authorization)
+                {
+                    return Err(Problem::CallerUnstable { scheme });
+                }
+                hasher.mark(name.as_str(), values());
+            }
+            CallerSource::Cookie(name) => {
+                hasher.mark("cookie", [name.as_bytes()]);
+                hasher.mark(name, cookies(headers, name));
+            }
+        }
+    }
+    Ok(hasher.finish())
+}
+
+/// Reads the whole body, within the route's limits and `budget`, which counts bytes.
+///
+/// # Errors
+///
+/// [`Problem`]: too large, too slow, broken off, or no room.
+pub async fn read_body(
+    mut body: Incoming,
+    policy: &GuardPolicy,
+    budget: &Arc<Semaphore>,
+) -> Result<Buffered, Problem> {
+    let max_bytes = policy.max_request_body_bytes;
+    let too_large = || Problem::RequestTooLarge { max_bytes };
+    if body.size_hint().lower() > max_bytes as u64 {
+        return Err(too_large());
+    }
+    let reading = async {
+        let mut whole = Buffered { data: Bytes::new(), trailers: HeaderMap::new(), share: None };
+        let mut rest = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            match frame.map_err(|_| BadRequest::Body)?.into_data() {
+                Ok(data) if whole.data.len() + rest.len() + data.len() > max_bytes => return Err(too_large()),
+                Ok(data) => {
+                    whole.hold(budget, data.len())?;
+                    if whole.data.is_empty() {
+                        whole.data = data;
+                    } else {
+                        rest.extend_from_slice(&data);
+                    }
+                }
+                Err(frame) => whole.trailers = frame.into_trailers().unwrap_or_default(),
+            }
+        }
+        if !rest.is_empty() {
+            whole.data = [&whole.data[..], &rest[..]].concat().into();
+        }
+        Ok(whole)
+    };
+    timeout(policy.request_body_timeout, reading).await.unwrap_or(Err(Problem::RequestTimeout))
+}
+
+/// The request as the guard sees it.
+///
+/// # Errors
+///
+/// [`Problem::BodyInvalid`] if the route compares JSON and the body is none.
+pub async fn present(
+    parts: &Parts,
+    method: &Method,
+    host: &str,
+    key: &Key,
+    caller: CallerHash,
+    body: &Buffered,
+    policy: &GuardPolicy,
+) -> Result<Presented, Problem> {
+    let isolated = policy.on_other_caller == OnOtherCaller::Isolate;
+    let path = path::identity(parts.uri.path());
+    let scope = Scope { method: method.as_str(), host, path: &path, caller: isolated.then_some(&caller) };
+    let id = RequestId::derive(&scope, key);
+    let counted =
+        std::iter::once(&CONTENT_TYPE).chain(&policy.fingerprint_headers).chain(METHOD_OVERRIDES.iter());
+    let fields = counted.flat_map(|name| {
+        parts.headers.get_all(name).into_iter().map(|value| (name.as_str(), value.as_bytes()))
+    });
+    let query = parts.uri.query();
+    let hashed = if body.data.len() <= HASH_INLINE_BYTES {
+        let fields: Vec<(&str, &[u8])> = fields.collect();
+        policy.fingerprint.fingerprint(&Payload { query, fields: &fields, body: &body.data })
+    } else {
+        let fields: Vec<(String, Vec<u8>)> =
+            fields.map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+        let (rule, query, data) = (policy.fingerprint.clone(), query.map(str::to_owned), body.data.clone());
+        let hashing = tokio::task::spawn_blocking(move || {
+            let fields: Vec<(&str, &[u8])> =
+                fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+            rule.fingerprint(&Payload { query: query.as_deref(), fields: &fields, body: &data })
+        });
+        // It fails only if the runtime is ending, and the process with it.
+        hashing.await.map_err(|_| Problem::ShuttingDown)?
+    };
+    let fingerprint = hashed.map_err(Problem::BodyInvalid)?;
+    Ok(Presented { id, caller: (!isolated).then_some(caller), fingerprint })
+}
+
+impl Buffered {
+    /// The body to send, and the share to hold until it was sent.
+    #[must_use]
+    pub fn into_body(self) -> (WholeBody, Option<OwnedSemaphorePermit>) {
+        (WholeBody::new(self.data, self.trailers), self.share)
+    }
+
+    fn hold(&mut self, budget: &Arc<Semaphore>, bytes: usize) -> Result<(), Problem> {
+        let bytes = u32::try_from(bytes).map_err(|_| Problem::Overloaded)?;
+        let more = budget.clone().try_acquire_many_owned(bytes).map_err(|_| Problem::Overloaded)?;
+        match &mut self.share {
+            Some(share) => share.merge(more),
+            None => self.share = Some(more),
+        }
+        Ok(())
+    }
+}
+
+fn check_framing(headers: &HeaderMap, framing: Option<Framing>) -> Result<(), BadRequest> {
+    let framing = framing.ok_or(BadRequest::Framing)?;
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    if framing.bare_line_feed {
+        return Err(BadRequest::LineEnd);
+    }
+    if framing.length_and_transfer_encoding || first.is_some() && headers.contains_key(CONTENT_LENGTH) {
+        return Err(BadRequest::LengthAndCoding);
+    }
+    match first {
+        None => Ok(()),
+        Some(coding) if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Ok(())
+        }
+        Some(_) => {
+            let known = ["chunked", "gzip", "x-gzip", "deflate", "compress", "x-compress", "identity"];
+            let unknown =
+                headers::tokens(headers, &TRANSFER_ENCODING).any(|token| !known.contains(&token.as_str()));
+            Err(if unknown { BadRequest::UnknownCoding } else { BadRequest::TransferCoding })
+        }
+    }
+}
+
+/// RFC 9112 §3.2: exactly one valid `Host`; an absolute target must name the same authority.
+fn host(parts: &Parts) -> Result<String, BadRequest> {
+    let mut lines = parts.headers.get_all(HOST).iter();
+    let host = match (lines.next(), lines.next()) {
+        (Some(line), None) => line.to_str().ok().and_then(|line| authority(&line.parse().ok()?)),
+        (None, _) => return Err(BadRequest::Host("the request has no Host field")),
+        (Some(_), Some(_)) => return Err(BadRequest::Host("the request has more than one Host field")),
+    };
+    let host = host.ok_or(BadRequest::Host("the Host field is not a host with an optional port"))?;
+    if parts.uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err(BadRequest::Form);
+    }
+    match parts.uri.authority() {
+        Some(target) if authority(target).as_ref() != Some(&host) => {
+            Err(BadRequest::Host("the request target names another host than the Host field"))
+        }
+        _ => Ok(host),
+    }
+}
+
+/// The authority in one form, if it is a host with an optional port.
+fn authority(authority: &Authority) -> Option<String> {
+    let text = authority.as_str();
+    let host = authority.host();
+    let port = text.strip_prefix(host)?;
+    let port = match port.strip_prefix(':') {
+        Some("" | "80") => None,
+        Some(port) => Some(port.parse::<u16>().ok()?),
+        None if port.is_empty() => None,
+        None => return None,
+    };
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    if host.is_empty() {
+        return None;
+    }
+    Some(port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
+}
+
+/// All values of the cookie `name` (RFC 6265 §4.2.1).
+fn cookies<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(COOKIE).into_iter().map(|line| line.as_bytes());
+    lines.flat_map(|line| line.split(|byte| *byte == b';')).filter_map(move |pair| {
+        let (found, value) = pair.trim_ascii().split_at_checked(name.len())?;
+        (found == name.as_bytes()).then(|| value.strip_prefix(b"="))?
+    })
+}
