@@ -157,7 +157,7 @@ impl Ledger {
                 }
             }
         }
-        if is.is_none() && !self.reruns_unknown {
+        if is.is_none() {
             let alive = |sent: &Dispatch| !sent.void && now + SLACK < sent.at + self.ttl;
             if pages.dispatches.iter().any(|sent| sent.presented.id == *id && alive(sent)) {
                 found.push("I5: absent after a send");
