@@ -345,15 +345,18 @@ impl Store for MemoryStore {
                 if full && first.last_key_value().is_none_or(|(last, _)| *last < cursor) {
                     continue;
                 }
-                let age = Duration::from_millis(now.saturating_sub(claimed_at_ms));
-                first.insert(cursor, Listed { id: record.id, age, entry: self.entry(&shard, record, now) });
+                first.insert(cursor, self.entry(&shard, record, now));
                 if full {
                     first.pop_last();
                 }
             }
         }
         let next = first.last_key_value().map(|(last, _)| *last).filter(|_| more);
-        Ok(Page { entries: first.into_values().collect(), next })
+        let now = self.clock.now();
+        let listed = |(Cursor { claimed_at_ms, id }, entry)| {
+            Listed { id, age: Duration::from_millis(now.saturating_sub(claimed_at_ms)), entry }
+        };
+        Ok(Page { entries: first.into_iter().map(listed).collect(), next })
     }
 }
 
