@@ -353,8 +353,10 @@ impl Store for MemoryStore {
         }
         let next = first.last_key_value().map(|(last, _)| *last).filter(|_| more);
         let now = self.clock.now();
-        let listed = |(Cursor { claimed_at_ms, id }, entry)| {
-            Listed { id, age: Duration::from_millis(now.saturating_sub(claimed_at_ms)), entry }
+        let listed = |(Cursor { claimed_at_ms, id }, entry)| Listed {
+            id,
+            age: Duration::from_millis(now.saturating_sub(claimed_at_ms)),
+            entry,
         };
         Ok(Page { entries: first.into_iter().map(listed).collect(), next })
     }

@@ -158,6 +158,7 @@ async fn a_caller_goes_with_his_entry() {
         assert_eq!(store.lookup(&id(number)).await.unwrap().unwrap().caller, caller, "entry {number}");
     }
     assert_eq!(store.remove(&id(0), Owner::new(0)).await.unwrap(), Write::Applied);
+    assert_eq!(store.shard(&id(0)).caller(&id(0)), None, "a removed entry has left its caller");
     tokio::time::advance(11 * MINUTE).await;
     for number in [0, 1] {
         assert_eq!(store.insert(&id(number), &claim(number)).await.unwrap(), Insert::Inserted);
@@ -297,8 +298,16 @@ async fn nothing_expires_a_millisecond_too_early_or_too_late() {
         store.insert(&id(2), &Claim { lease: 2 * MINUTE, ttl: 8 * MINUTE, ..claim(2) }).await.unwrap(),
         Insert::Inserted
     );
-    tokio::time::advance(10 * MINUTE - Duration::from_millis(1)).await;
-    assert_eq!(store.prune().await.unwrap(), 0);
+    // One that goes earlier, so that prune has a reason to look.
+    let early = 10 * MINUTE - Duration::from_millis(1);
+    let update = Outcome::Unknown(UnknownCause::Abandoned);
+    assert_eq!(store.insert(&id(65), &claim(65)).await.unwrap(), Insert::Inserted);
+    assert!(matches!(
+        store.update(&id(65), Owner::new(65), &update, early).await.unwrap(),
+        Update::Applied { .. }
+    ));
+    tokio::time::advance(early).await;
+    assert_eq!(store.prune().await.unwrap(), 1);
     assert!(state(&store, 1).await.is_some() && state(&store, 2).await.is_some());
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!((state(&store, 1).await, state(&store, 2).await), (None, None));
