@@ -115,7 +115,7 @@ impl MemoryStore {
         let expired = match shard.stored(id) {
             Some(standing) if now < standing.expires_at() => {
                 let reading = standing.read(now);
-                if standing.owner() == claim.owner {
+                if standing.owner() == claim.owner && matches!(reading, Reading::InFlight { .. }) {
                     shard.change(id, now, |standing| standing.renew(now, lease_ends_at));
                     return Ok(Insert::Inserted);
                 }
