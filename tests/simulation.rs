@@ -3,6 +3,8 @@
 //!
 //! `ONCEGATE_SEEDS=0..5000` runs other seeds, `ONCEGATE_SEED=17` runs one and prints its history.
 
+// For the lints, which allow in tests what they deny elsewhere.
+#[cfg(test)]
 mod simulation {
     pub(crate) mod bugs;
     pub(crate) mod driver;
@@ -10,43 +12,14 @@ mod simulation {
     pub(crate) mod ledger;
     pub(crate) mod plan;
     pub(crate) mod rng;
+    pub(crate) mod seeds;
     pub(crate) mod world;
 }
 
-use std::ops::Range;
-
 use oncegate::idempotency::OnUnknown;
 use simulation::bugs::Bug;
-use simulation::world::{Report, run};
-
-const SEEDS: Range<u64> = 0..300;
-
-fn seeds() -> Range<u64> {
-    let number = |text: &str| text.trim().parse::<u64>().expect("a seed is a number");
-    if let Ok(seed) = std::env::var("ONCEGATE_SEED") {
-        let seed = number(&seed);
-        return seed..seed + 1;
-    }
-    match std::env::var("ONCEGATE_SEEDS") {
-        Ok(range) => {
-            let (from, to) = range.split_once("..").expect("seeds are given as from..to");
-            number(from)..number(to)
-        }
-        Err(_) => SEEDS,
-    }
-}
-
-fn assert_lawful(seed: u64, report: &Report) {
-    if std::env::var("ONCEGATE_SEED").is_ok() {
-        println!("{}", report.history.join("\n"));
-    }
-    assert!(
-        report.violations.is_empty(),
-        "seed {seed} (ONCEGATE_SEED={seed} runs it alone):\n{}\n\n{}",
-        report.history.join("\n"),
-        report.violations.join("\n")
-    );
-}
+use simulation::seeds::{SEEDS, assert_lawful, assert_noticed, seeds};
+use simulation::world::run;
 
 #[test]
 fn no_key_runs_twice_whatever_fails() {
@@ -95,17 +68,6 @@ fn a_seed_reproduces_its_run() {
         let (one, other) = (run(seed, OnUnknown::Reject, None), run(seed, OnUnknown::Reject, None));
         assert_eq!(one.history, other.history, "seed {seed}");
     }
-}
-
-/// How many of the first seeds find `bug`, by a violation that says `symptom`.
-fn assert_noticed(bug: Bug, symptom: &str) {
-    let finds = |seed: &u64| {
-        let report = run(*seed, OnUnknown::Reject, Some(bug));
-        report.violations.iter().any(|violation| violation.contains(symptom))
-    };
-    let found: Vec<_> = SEEDS.filter(finds).collect();
-    println!("{bug:?}: {} of {} seeds say {symptom:?}", found.len(), SEEDS.count());
-    assert!(!found.is_empty(), "no seed notices {bug:?}");
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Report {
             "\n| | CPU per request | ratio to nginx | goal | requests/s |\n|---|---|---|---|---|\n",
         );
         let nginx = self.column(Contender::Nginx, |cpu, _| cpu);
-        for contender in ROWS {
+        for contender in ROWS.into_iter().filter(|row| self.samples(*row).next().is_some()) {
             let title = contender.title();
             if let Some(reason) = self.void_reason(contender) {
                 table.push_str(&format!("| {title} | void: {reason} | | | |\n"));

@@ -22,7 +22,7 @@ pub(super) const MAX_GUARDED_IN_FLIGHT: usize = 10_000;
 /// `[server] max_buffered_bytes`.
 pub(super) const MAX_BUFFERED_BYTES: u64 = 256 * MIB;
 /// `[server] problem_base`.
-pub(super) const PROBLEM_BASE: &str = "https://oncegate.dev/problems";
+pub(super) const PROBLEM_BASE: &str = "urn:oncegate:problem";
 
 /// `[log] access`.
 pub(super) const ACCESS_LOG: bool = true;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::LogSettings;
 use super::defaults;
-use super::names::{socket_address, url};
+use super::names::{problem_base, socket_address, url};
 use super::reader::{Section, Setting};
 use super::report::Report;
 use super::values::{DAY, MILLISECOND, count, duration, flag, size, some_of, text_as};
@@ -55,7 +55,9 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> S
     };
     let server = Server {
         listeners,
-        problem_base: section.read("problem_base", defaults::PROBLEM_BASE.to_owned(), text_as(url)).value,
+        problem_base: section
+            .read("problem_base", defaults::PROBLEM_BASE.to_owned(), text_as(problem_base))
+            .value,
         documentation_url: section.read("documentation_url", None, |item| text_as(url)(item).map(Some)).value,
         max_guarded_in_flight: section
             .read("max_guarded_in_flight", defaults::MAX_GUARDED_IN_FLIGHT, count(1..=1_000_000))

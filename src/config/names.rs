@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderName, Method, Uri, header};
 
+use super::defaults;
 use crate::proxy::policy::{CallerSource, Endpoint};
 
 const LONGEST_LABEL: usize = 64;
@@ -135,6 +136,11 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("\"{text}\" is no address to listen on; write an IP address and a port, as in \"0.0.0.0:8080\" or \"[::]:8080\"")
     })
+}
+
+/// The base of problem types: the default one, or a URL.
+pub(super) fn problem_base(text: &str) -> Result<String, String> {
+    if text == defaults::PROBLEM_BASE { Ok(text.to_owned()) } else { url(text) }
 }
 
 /// An absolute `http` or `https` URL without query and fragment. A trailing slash is dropped.

@@ -20,7 +20,9 @@ use tracing::{debug, warn};
 pub use params::{OnInFlight, Params, Rules};
 pub use permit::{Permit, Settled};
 
-use crate::idempotency::{Claim, Entry, Owner, Presented, ReleaseReason, Verdict, judge};
+use crate::idempotency::{
+    Claim, Entry, Owner, Presented, ReleaseReason, State, UnknownCause, Verdict, judge,
+};
 use crate::store::{Insert, Store, StoreError};
 use owners::Owners;
 use pending::PendingWrites;
@@ -69,6 +71,13 @@ enum Claimed {
     Standing(Entry),
 }
 
+/// An `Unknown` entry that a claim takes over.
+#[derive(Clone, Copy)]
+struct Earlier {
+    owner: Owner,
+    cause: UnknownCause,
+}
+
 impl Guard {
     /// A guard before `store`, whose background work runs on `tracker`.
     #[must_use]
@@ -90,7 +99,7 @@ impl Guard {
         };
         let mut waiter: Option<Waiter> = None;
         let mut seen: Option<Owner> = None;
-        let mut replaces = None;
+        let mut replaces: Option<Earlier> = None;
         let mut take_overs = 0;
         loop {
             if let Some(reason) = waiter.as_ref().and_then(Waiter::give_up) {
@@ -101,11 +110,15 @@ impl Guard {
                 Claimed::Standing(entry) => entry,
             };
             let owner = standing.owner;
+            let earlier = match &standing.state {
+                State::Unknown(cause) => Some(Earlier { owner, cause: *cause }),
+                State::InFlight | State::Completed { .. } => None,
+            };
             let verdict = judge(standing, presented, rules.on_unknown);
             match (&verdict, deadline) {
                 (Verdict::RunAgain, _) if take_overs < MAX_TAKE_OVERS => {
                     take_overs += 1;
-                    replaces = Some(owner);
+                    replaces = earlier;
                 }
                 (Verdict::RunAgain, _) => {
                     return Ok(Admission::Standing { verdict: Verdict::InFlight, waited: waiter.is_some() });
@@ -142,7 +155,7 @@ impl Guard {
         &self,
         presented: &Presented,
         rules: &Rules,
-        replaces: Option<Owner>,
+        replaces: Option<Earlier>,
     ) -> Result<Claimed, StoreError> {
         let inner = &self.0;
         let claim = Claim {
@@ -151,17 +164,28 @@ impl Guard {
             fingerprint: presented.fingerprint,
             lease: inner.params.lease,
             ttl: rules.ttl,
-            replaces,
+            replaces: replaces.map(|earlier| earlier.owner),
         };
         // The lease is counted from before the insert was sent: the store's count begins later, never earlier.
         let lease_until = Instant::now() + inner.params.lease;
         let inserted = timeout(inner.params.store_timeout, inner.store.insert(&presented.id, &claim)).await;
         match inserted.unwrap_or_else(|_| Err(inner.no_answer())) {
             Ok(Insert::Inserted) => {
-                Ok(Claimed::Won(Permit::new(self.0.clone(), presented.id, claim.owner, rules, lease_until)))
+                let earlier = replaces.map(|earlier| earlier.cause);
+                Ok(Claimed::Won(Permit::new(
+                    self.0.clone(),
+                    presented.id,
+                    claim.owner,
+                    rules,
+                    lease_until,
+                    earlier,
+                )))
             }
             Ok(Insert::Exists(entry)) => Ok(Claimed::Standing(entry)),
             Err(full @ StoreError::Full { .. }) => Err(full),
+            // Removed, it would take with it what is unknown of the earlier attempt. If it has landed, it reads as unknown
+            // again from the lease's end.
+            Err(error) if replaces.is_some() => Err(error),
             Err(error) => {
                 pending::withdraw(inner, presented.id, claim.owner, lease_until);
                 Err(error)

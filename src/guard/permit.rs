@@ -30,13 +30,16 @@ pub struct Permit {
     ttl: Duration,
     release_status: Vec<u16>,
     lease_until: Mutex<Instant>,
+    /// What is unknown of an earlier attempt that this one has taken over.
+    earlier: Option<UnknownCause>,
     settled: bool,
 }
 
 /// What became of a settled key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Why the key is free again; `None` if the outcome was to be recorded.
+    /// Why the request may run again: the key is free, or (`on_unknown = "retry"`) as unknown as before this attempt took
+    /// it over. `None` if the outcome was to be recorded.
     pub release: Option<ReleaseReason>,
     /// When the record will be gone; `None` if there is none, or the store has not taken it yet.
     pub expires_at: Option<SystemTime>,
@@ -49,6 +52,7 @@ impl Permit {
         owner: Owner,
         rules: &Rules,
         lease_until: Instant,
+        earlier: Option<UnknownCause>,
     ) -> Self {
         Self {
             inner,
@@ -57,6 +61,7 @@ impl Permit {
             ttl: rules.ttl,
             release_status: rules.release_status.clone(),
             lease_until: Mutex::new(lease_until),
+            earlier,
             settled: false,
         }
     }
@@ -94,6 +99,11 @@ impl Permit {
         if let Some(reason) = release {
             inner.waiting.released(&self.id, reason);
         }
+        // That this attempt was not carried out says nothing of the earlier one: the key is as unknown as before.
+        let settlement = match (settlement, self.earlier) {
+            (Settlement::Release(_), Some(cause)) => Settlement::Record(Outcome::Unknown(cause)),
+            (settlement, _) => settlement,
+        };
         let record = Record { id: self.id, owner: self.owner, ttl: self.ttl, settlement };
         match record.write(inner).await {
             Ok(expires_at) => Settled { release, expires_at },

@@ -66,7 +66,8 @@ impl Replies {
     pub fn new(problem_base: &str, documentation_url: Option<&str>) -> Self {
         let link =
             documentation_url.map(|url| HeaderValue::try_from(format!("<{url}>; rel=\"describedby\"")));
-        Self { problem_base: problem_base.to_owned(), described_by: link.and_then(Result::ok) }
+        let separator = if problem_base.starts_with("urn:") { ':' } else { '/' };
+        Self { problem_base: format!("{problem_base}{separator}"), described_by: link.and_then(Result::ok) }
     }
 
     /// The answer to a request with this problem.
@@ -105,7 +106,7 @@ impl Replies {
             None
         };
         let document = Document {
-            r#type: format!("{}/{}", self.problem_base, problem.as_str()),
+            r#type: format!("{}{}", self.problem_base, problem.as_str()),
             title: problem.title(),
             status: row.status.as_u16(),
             detail: problem.to_string(),

@@ -5,6 +5,7 @@
 
 mod connect;
 mod pool;
+mod socket;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use tracing::debug;
 
 use super::body::RequestBody;
@@ -25,7 +25,7 @@ use super::policy::{self, UpstreamHost};
 use super::reply::is_switch;
 use crate::idempotency::{NotSentCause, UnknownCause};
 use connect::Connector;
-use pool::Pool;
+use pool::{Connection, Pool};
 
 /// A connection's own `Keep-Alive` promise is trusted for this much less: the answer was under way when it was made.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(500);
@@ -64,7 +64,7 @@ pub struct UpstreamBody {
 
 #[derive(Debug)]
 struct Returning {
-    sender: SendRequest<RequestBody>,
+    connection: Connection,
     pool: Arc<Pool>,
     keep: Duration,
 }
@@ -113,10 +113,10 @@ impl Upstream {
             loop {
                 let idle = endpoint.pool.take(max_idle);
                 let fresh = idle.is_none();
-                let mut sender = match idle {
-                    Some(sender) => sender,
+                let mut connection = match idle {
+                    Some(connection) => connection,
                     None => match endpoint.connector.connect().await {
-                        Ok(sender) => sender,
+                        Ok(connection) => connection,
                         Err(failed) => {
                             cause = failed;
                             break;
@@ -126,8 +126,8 @@ impl Upstream {
                 if !may_send() {
                     return Err(SendError::NotSent(NotSentCause::LeaseLapsed));
                 }
-                match sender.try_send_request(request).await {
-                    Ok(response) => return self.received(response, upgrading, sender, endpoint),
+                match connection.sender.try_send_request(request).await {
+                    Ok(response) => return self.received(response, upgrading, connection, endpoint),
                     Err(mut error) => match error.take_message() {
                         // hyper hands a request back only if no byte of it was written.
                         Some(unwritten) => request = unwritten,
@@ -154,7 +154,7 @@ impl Upstream {
         &self,
         response: Response<Incoming>,
         upgrading: bool,
-        sender: SendRequest<RequestBody>,
+        connection: Connection,
         endpoint: &Endpoint,
     ) -> Result<Response<UpstreamBody>, SendError> {
         if !is_framed_once(response.headers()) || is_switch(response.status()) && !upgrading {
@@ -163,7 +163,7 @@ impl Upstream {
         let keep = keep_alive(response.headers()).map_or(self.params.idle_timeout, |promised| {
             promised.saturating_sub(KEEP_ALIVE_MARGIN).min(self.params.idle_timeout)
         });
-        let returning = Some(Returning { sender, pool: endpoint.pool.clone(), keep });
+        let returning = Some(Returning { connection, pool: endpoint.pool.clone(), keep });
         Ok(response.map(|incoming| {
             let mut body = UpstreamBody { incoming, returning };
             if body.incoming.is_end_stream() {
@@ -182,8 +182,8 @@ impl UpstreamBody {
     }
 
     fn give_back(&mut self) {
-        if let Some(Returning { sender, pool, keep }) = self.returning.take() {
-            pool.give_back(sender, keep);
+        if let Some(Returning { connection, pool, keep }) = self.returning.take() {
+            pool.give_back(connection, keep);
         }
     }
 }

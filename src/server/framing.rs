@@ -73,10 +73,11 @@ impl FramingWatch {
         let mut rest = bytes;
         while !rest.is_empty() {
             rest = match self.state {
-                State::Line => self.skip_line(rest),
+                State::Line => self.skip_lines(rest),
                 State::Body(remaining) => self.skip_body(rest, remaining),
                 State::Chunked(chunked) => self.skip_chunked(rest, chunked),
                 State::Lost => return,
+                State::LineStart if !self.after_cr => self.start_line(rest),
                 State::BeforeHead
                 | State::LineStart
                 | State::Name(_)
@@ -90,6 +91,13 @@ impl FramingWatch {
     /// lost its way.
     pub fn next_finding(&mut self) -> Option<Framing> {
         self.findings.pop_front()
+    }
+
+    /// Reads a name at once if it is all there.
+    fn start_line<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let Some((name, rest)) = Name::split_off(bytes) else { return self.read_head(bytes) };
+        self.state = self.start_value(name);
+        rest
     }
 
     /// Reads bytes one by one, as long as they matter.
@@ -144,20 +152,28 @@ impl FramingWatch {
     fn name(&mut self, name: Name, byte: u8) -> State {
         match name.next(byte) {
             Some(name) if !name.is_whole() => State::Name(name),
-            Some(Name::ContentLength(_)) => {
+            Some(name) => self.start_value(name),
+            None if byte == b'\n' => {
+                self.end_line();
+                State::LineStart
+            }
+            None => {
+                self.after_cr = byte == b'\r';
+                State::Line
+            }
+        }
+    }
+
+    fn start_value(&mut self, name: Name) -> State {
+        match name {
+            Name::ContentLength(_) => {
                 self.head.has_length = true;
                 // After `Transfer-Encoding`, hyper does not look at the value.
                 if self.head.has_transfer_encoding { State::Line } else { State::Length(Length::default()) }
             }
-            Some(Name::TransferEncoding(_)) => {
+            Name::TransferEncoding(_) => {
                 self.head.has_transfer_encoding = true;
                 State::TransferEncoding(Coding::default())
-            }
-            // Without a colon the line is no field. hyper refuses it.
-            None if byte == b'\n' => State::Lost,
-            None => {
-                self.after_cr = byte == b'\r';
-                State::Line
             }
         }
     }
@@ -186,18 +202,21 @@ impl FramingWatch {
         State::LineStart
     }
 
-    fn skip_line<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let Some(end) = memchr::memchr(b'\n', bytes) else {
-            self.after_cr = bytes.last() == Some(&b'\r');
-            return &[];
-        };
-        let (line, rest) = bytes.split_at(end);
-        if let Some(last) = line.last() {
-            self.after_cr = *last == b'\r';
+    /// Skips lines, up to the first that may frame a body or end the head.
+    fn skip_lines<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            if let Some(last) = end.checked_sub(1).and_then(|last| bytes.get(last)) {
+                self.after_cr = *last == b'\r';
+            }
+            self.end_line();
+            let rest = bytes.get(end + 1..).unwrap_or_default();
+            if !field::says_nothing(rest) {
+                self.state = State::LineStart;
+                return rest;
+            }
         }
-        self.end_line();
-        self.state = State::LineStart;
-        rest.get(1..).unwrap_or_default()
+        self.after_cr = bytes.last() == Some(&b'\r');
+        &[]
     }
 
     fn end_line(&mut self) {
@@ -216,7 +235,7 @@ impl FramingWatch {
         });
         match head.length_bytes {
             _ if head.is_chunked => State::Chunked(Chunked::default()),
-            None | Some(0) => State::BeforeHead,
+            None => State::BeforeHead,
             Some(length) => State::Body(length),
         }
     }

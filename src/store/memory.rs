@@ -121,7 +121,7 @@ impl MemoryStore {
                     return Ok(Insert::Inserted);
                 }
                 if !matches!(reading, Reading::Unknown { .. }) || claim.replaces != Some(standing.owner()) {
-                    return Ok(Insert::Exists(self.entry(standing, now)));
+                    return Ok(Insert::Exists(self.entry(&shard, standing, now)));
                 }
                 None
             }
@@ -131,7 +131,7 @@ impl MemoryStore {
                 None
             }
         };
-        shard.put(record);
+        shard.put(record, claim.caller);
         drop(shard);
         if let Some(answer) = expired {
             self.answers.drop(answer);
@@ -149,15 +149,13 @@ impl MemoryStore {
         }
     }
 
-    /// Drops what has expired until some place is free.
-    fn make_room(&self) {
-        for shard in &self.shards {
+    /// Drops what has expired in the first shard where anything has; `false` if there is none.
+    fn make_room(&self) -> bool {
+        self.shards.iter().any(|shard| {
             let (records, answers) = self.drop_expired(shard);
             answers.into_iter().for_each(|answer| self.answers.drop(answer));
-            if records > 0 {
-                return;
-            }
-        }
+            records > 0
+        })
     }
 
     /// Drops what has expired, and returns how many entries that were and the answers that are still to be dropped.
@@ -198,7 +196,7 @@ impl MemoryStore {
 
     /// What a reader is shown of a live record. Ask with its shard locked, so that its answer cannot go in between for
     /// any other reason than that it had to make room.
-    fn entry(&self, record: &Record, now: Millis) -> Entry {
+    fn entry(&self, shard: &Shard, record: &Record, now: Millis) -> Entry {
         let expires_at = match record.read(now) {
             Reading::InFlight { .. } => None,
             Reading::Unknown { expires_at, .. } | Reading::Completed { expires_at, .. } => {
@@ -207,7 +205,7 @@ impl MemoryStore {
         };
         Entry {
             owner: record.owner(),
-            caller: record.caller(),
+            caller: shard.caller(&record.id),
             fingerprint: record.fingerprint(),
             state: self.state(record, now),
             expires_at,
@@ -234,16 +232,16 @@ impl Store for MemoryStore {
     async fn lookup(&self, id: &RequestId) -> Result<Option<Entry>, StoreError> {
         let now = self.clock.now();
         let shard = self.shard(id);
-        Ok(shard.live(id, now).map(|record| self.entry(record, now)))
+        Ok(shard.live(id, now).map(|record| self.entry(&shard, record, now)))
     }
 
     async fn insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError> {
-        match self.try_insert(id, claim) {
-            Err(StoreError::Full { .. }) => {
-                self.make_room();
-                self.try_insert(id, claim)
+        loop {
+            let inserted = self.try_insert(id, claim);
+            // Another claim may have taken the room that was made; as long as something expires there is more.
+            if !matches!(inserted, Err(StoreError::Full { .. })) || !self.make_room() {
+                return inserted;
             }
-            inserted => inserted,
         }
     }
 
@@ -348,7 +346,7 @@ impl Store for MemoryStore {
                     continue;
                 }
                 let age = Duration::from_millis(now.saturating_sub(claimed_at_ms));
-                first.insert(cursor, Listed { id: record.id, age, entry: self.entry(record, now) });
+                first.insert(cursor, Listed { id: record.id, age, entry: self.entry(&shard, record, now) });
                 if full {
                     first.pop_last();
                 }

@@ -111,7 +111,9 @@ impl Driver {
                 permit.holding(sleep(attempted.takes / 2)).await;
                 return Response::Broken;
             }
-            _ => permit.holding(self.upstream(number, attempted)).await,
+            Fate::Steady | Fate::Pauses(_) | Fate::DiesBefore | Fate::DropsBefore | Fate::PanicsBefore => {
+                permit.holding(self.upstream(number, attempted)).await
+            }
         };
         self.settle(by, permit, presented, Some(number), attempt).await
     }
@@ -161,7 +163,7 @@ impl Driver {
             &by,
             &format!("responds, {}", if settled.expires_at.is_some() { "recorded" } else { "not recorded" }),
         );
-        if let (Some(number), Some(expires_at)) = (number, settled.expires_at) {
+        if let (Some(number), Some(expires_at), None) = (number, settled.expires_at, settled.release) {
             self.ledger.pages().dispatches[number].expires_at = Some(expires_at);
             self.check_record(by, presented, &attempt).await;
         }

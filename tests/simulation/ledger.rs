@@ -157,7 +157,7 @@ impl Ledger {
                 }
             }
         }
-        if is.is_none() && !self.reruns_unknown {
+        if is.is_none() {
             let alive = |sent: &Dispatch| !sent.void && now + SLACK < sent.at + self.ttl;
             if pages.dispatches.iter().any(|sent| sent.presented.id == *id && alive(sent)) {
                 found.push("I5: absent after a send");
@@ -166,7 +166,7 @@ impl Ledger {
         let Some(is) = is else { return found };
         match was.filter(|_| !replaced) {
             None if is.state != State::InFlight => {
-                found.push("an entry began in another state than in flight")
+                found.push("an entry began in another state than in flight");
             }
             None => {}
             Some(was) => {
@@ -248,17 +248,23 @@ impl Ledger {
     /// A client is given `verdict`: is it what the entry says that the store showed?
     pub(crate) fn given(&self, by: Try, presented: &Presented, verdict: &Verdict, waited: bool) {
         let how = if waited { "waited for" } else { "is given" };
+        // The wall clock's time differs from run to run.
         let shown = match verdict {
-            Verdict::Replay { answer, .. } => format!("Replay of {answer:?}"),
-            other => format!("{other:?}"),
+            Verdict::Replay { answer, .. } => Verdict::Replay { answer: answer.clone(), expires_at: None },
+            Verdict::InFlight
+            | Verdict::Mismatch(_)
+            | Verdict::NotRetained { .. }
+            | Verdict::OtherCaller
+            | Verdict::RunAgain
+            | Verdict::Unknown(_) => verdict.clone(),
         };
-        self.note(&by, &format!("{how} {shown}"));
+        self.note(&by, &format!("{how} {shown:?}"));
         let pages = self.pages();
         let mut found = Vec::new();
         match pages.told.get(&by) {
             None => found.push("a verdict without an entry"),
             Some(entry) if !follows(entry, presented, verdict) => {
-                found.push("I4: not the verdict on what stands")
+                found.push("I4: not the verdict on what stands");
             }
             Some(_) => {}
         }

@@ -89,14 +89,15 @@ impl Plan {
             prune_interval: rng.millis(500, 20_000),
             max_waiters: usize::try_from(rng.between(1, 8)).unwrap(),
         };
+        let upstream_is_dead = rng.percent(15);
         let mut weather = Vec::new();
         let mut until = now;
-        for _ in 0..rng.between(0, 6) {
+        let spells = if upstream_is_dead { rng.between(0, 1) } else { rng.between(0, 6) };
+        for _ in 0..spells {
             until += rng.millis(200, 8_000);
             let faults_percent = rng.pick(&[0, 10, 30, 60, 100]);
             weather.push(Weather { until, faults_percent, drops_renewals: rng.percent(30) });
         }
-        let upstream_is_dead = rng.percent(15);
         let keys = if upstream_is_dead { 1 } else { rng.between(1, 3) };
         let refuses_others = rng.percent(40);
         let ttl = Duration::from_secs(rng.pick(&[150, LONG_TTL.as_secs()]));
@@ -110,7 +111,7 @@ impl Plan {
             upstream_is_dead,
             weather,
             clients: Vec::new(),
-            calm_from: until,
+            calm_from: if upstream_is_dead { until + Duration::from_secs(20) } else { until },
         };
         plan.clients = (0..rng.between(3, 24)).map(|_| plan.client(rng)).collect();
         plan
@@ -121,8 +122,12 @@ impl Plan {
         let waits = OnInFlight::Wait { timeout: rng.millis(10, 15_000) };
         Client {
             presented: self.presented(rng, key),
-            guard: usize::from(rng.percent(40)),
-            on_in_flight: if rng.percent(50) { waits } else { OnInFlight::Reject },
+            guard: usize::from(!self.upstream_is_dead && rng.percent(40)),
+            on_in_flight: if rng.percent(if self.upstream_is_dead { 90 } else { 50 }) {
+                waits
+            } else {
+                OnInFlight::Reject
+            },
             starts_after: match rng.below(20) {
                 0..8 => Duration::ZERO,
                 8 if self.ttl < LONG_TTL => self.ttl + rng.millis(0, 12_000),
@@ -165,7 +170,8 @@ impl Plan {
         if Instant::now() >= self.calm_from {
             return Attempted { fate: Fate::Steady, connects_in, script: Script::Answers(201), takes };
         }
-        let fate = match rng.below(40) {
+        let dead = self.upstream_is_dead && rng.percent(80);
+        let fate = match if dead { 39 } else { rng.below(40) } {
             0..4 => Fate::Pauses(rng.millis(1, 12_000)),
             // So long that the key has been forgotten, and may have run again.
             11 if self.ttl < LONG_TTL => Fate::Pauses(self.ttl + rng.millis(1, 12_000)),
@@ -177,7 +183,6 @@ impl Plan {
             10 => Fate::PanicsAfter,
             _ => Fate::Steady,
         };
-        let dead = self.upstream_is_dead && rng.percent(80);
         let script = match if dead { 14 } else { rng.below(20) } {
             0..9 => Script::Answers(rng.pick(&[200, 201, 204])),
             9 => Script::Answers(rng.pick(&[402, 422])),

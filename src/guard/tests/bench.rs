@@ -205,7 +205,9 @@ impl Bench {
     pub(super) async fn verdict(&self, presented: &Presented) -> crate::idempotency::Verdict {
         match self.guard.admit(presented, &rejecting()).await.unwrap() {
             Admission::Standing { verdict, waited: false } => verdict,
-            other => panic!("not a verdict at once: {other:?}"),
+            other @ (Admission::Granted(_) | Admission::Standing { .. } | Admission::Released(_)) => {
+                panic!("not a verdict at once: {other:?}")
+            }
         }
     }
 
@@ -234,7 +236,7 @@ pub(super) async fn all_have_moved() {
 pub(super) fn granted(admission: Admission) -> Permit {
     match admission {
         Admission::Granted(permit) => permit,
-        other => panic!("not granted: {other:?}"),
+        other @ (Admission::Standing { .. } | Admission::Released(_)) => panic!("not granted: {other:?}"),
     }
 }
 

@@ -40,7 +40,9 @@ async fn of_racing_duplicates_exactly_one_takes_over() {
         match request.await.unwrap().unwrap() {
             Admission::Granted(permit) => permits.push(permit),
             Admission::Standing { verdict: Verdict::InFlight, waited: false } => in_flight += 1,
-            other => panic!("neither granted nor in flight: {other:?}"),
+            other @ (Admission::Standing { .. } | Admission::Released(_)) => {
+                panic!("neither granted nor in flight: {other:?}")
+            }
         }
     }
     assert_eq!(permits.len(), 1, "exactly one takes over");
@@ -80,4 +82,33 @@ async fn an_owner_that_was_replaced_can_no_longer_record_anything() {
     assert_eq!(bench.state(&presented(1, 1)).await, Some(State::InFlight), "the second owner is at work");
     let _settled = second.settle(answered(201)).await;
     assert_eq!(bench.state(&presented(1, 1)).await, completed(201));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_that_was_not_carried_out_leaves_the_key_as_unknown_as_before() {
+    for attempt in [NOT_SENT, answered(429)] {
+        let bench = bench_with_an_unknown_outcome().await;
+        let settled = take_over(&bench).await.settle(attempt).await;
+        assert!(settled.release.is_some());
+        assert_eq!(bench.state(&presented(1, 1)).await, Some(State::Unknown(LOST)));
+        let mismatch = Verdict::Mismatch(MismatchCause::Payload);
+        assert_eq!(bench.verdict(&presented(1, 2)).await, mismatch, "the first payload may have run (I4)");
+        drop(take_over(&bench).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_that_landed_though_its_claim_timed_out_reads_as_unknown_after_the_lease() {
+    let bench = bench_with_an_unknown_outcome().await;
+    // The first claim is told what stands; the second, which takes it over, lands unheard.
+    bench.store.set(Op::Insert, Mood::AnswersAfter(STORE_TIMEOUT / 2));
+    let request = bench.asks(presented(1, 1), retrying()).await;
+    bench.store.set(Op::Insert, Mood::LandsAndHangs);
+    assert!(request.await.unwrap().is_err());
+    bench.store.set(Op::Insert, Mood::Works);
+    assert_eq!(bench.state(&presented(1, 1)).await, Some(State::InFlight), "the take-over has landed");
+    tokio::time::sleep(LEASE * 3).await;
+    assert_eq!(bench.state(&presented(1, 1)).await, Some(State::Unknown(UnknownCause::OwnerLost)));
+    assert_eq!(bench.verdict(&presented(1, 2)).await, Verdict::Mismatch(MismatchCause::Payload));
+    drop(take_over(&bench).await);
 }

@@ -17,7 +17,9 @@ async fn of_many_at_once_exactly_one_is_granted() {
         match request.await.unwrap().unwrap() {
             Admission::Granted(permit) => permits.push(permit),
             Admission::Standing { verdict: Verdict::InFlight, waited: false } => in_flight += 1,
-            other => panic!("neither granted nor in flight: {other:?}"),
+            other @ (Admission::Standing { .. } | Admission::Released(_)) => {
+                panic!("neither granted nor in flight: {other:?}")
+            }
         }
     }
     assert_eq!((permits.len(), in_flight), (1, 49));

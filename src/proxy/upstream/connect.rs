@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::pool::Connection;
+use super::socket::Socket;
 use crate::idempotency::NotSentCause;
-use crate::proxy::body::RequestBody;
 use crate::proxy::policy;
 
 /// The largest response head that is read.
@@ -32,12 +33,13 @@ impl Connector {
     }
 
     /// A connection that has sent nothing yet.
-    pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, NotSentCause> {
+    pub(super) async fn connect(&self) -> Result<Connection, NotSentCause> {
         let connecting = timeout(self.connect_timeout, self.dial());
         let stream = connecting.await.unwrap_or(Err(NotSentCause::ConnectTimeout))?;
         let mut http1 = Builder::new();
         http1.max_header_size(MAX_RESPONSE_HEADER_BYTES);
-        let handshake = http1.handshake(TokioIo::new(stream)).await;
+        let (socket, probe) = Socket::new(stream);
+        let handshake = http1.handshake(TokioIo::new(socket)).await;
         let (sender, connection) = handshake.map_err(|_| NotSentCause::ConnectFailed)?;
         let driven = async move {
             if let Err(error) = connection.with_upgrades().await {
@@ -45,7 +47,7 @@ impl Connector {
             }
         };
         drop(self.connections.spawn(driven));
-        Ok(sender)
+        Ok(Connection { sender, probe })
     }
 
     async fn dial(&self) -> Result<TcpStream, NotSentCause> {

@@ -11,6 +11,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
+use super::socket::Probe;
 use crate::proxy::body::RequestBody;
 
 /// How long a connection may take to become ready again after its response has ended.
@@ -22,11 +23,24 @@ pub(super) struct Pool {
     idle: Mutex<VecDeque<Idle>>,
 }
 
+/// A connection that no request uses.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) probe: Probe,
+}
+
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    connection: Connection,
     since: Instant,
     until: Instant,
+}
+
+impl Connection {
+    fn is_usable(&self) -> bool {
+        !self.sender.is_closed() && self.sender.is_ready() && self.probe.is_quiet()
+    }
 }
 
 impl Pool {
@@ -35,34 +49,34 @@ impl Pool {
     }
 
     /// The connection that was idle for the shortest time, if that was no longer than `max_idle`.
-    pub(super) fn take(&self, max_idle: Duration) -> Option<SendRequest<RequestBody>> {
+    pub(super) fn take(&self, max_idle: Duration) -> Option<Connection> {
         let now = Instant::now();
         let mut idle = self.lock();
         while let Some(latest) = idle.pop_back() {
-            if latest.until <= now || latest.sender.is_closed() || !latest.sender.is_ready() {
+            if latest.until <= now || !latest.connection.is_usable() {
                 continue;
             }
             if now.duration_since(latest.since) > max_idle {
                 idle.push_back(latest);
                 return None;
             }
-            return Some(latest.sender);
+            return Some(latest.connection);
         }
         None
     }
 
     /// Keeps the connection for `keep`, as soon as it is ready for another request.
-    pub(super) fn give_back(self: Arc<Self>, mut sender: SendRequest<RequestBody>, keep: Duration) {
-        if sender.is_closed() {
+    pub(super) fn give_back(self: Arc<Self>, mut connection: Connection, keep: Duration) {
+        if connection.sender.is_closed() {
             return;
         }
-        if sender.is_ready() {
-            self.put(sender, keep);
+        if connection.sender.is_ready() {
+            self.put(connection, keep);
             return;
         }
         let until_ready = async move {
-            if let Ok(Ok(())) = timeout(READY_TIMEOUT, sender.ready()).await {
-                self.put(sender, keep);
+            if let Ok(Ok(())) = timeout(READY_TIMEOUT, connection.sender.ready()).await {
+                self.put(connection, keep);
             }
         };
         // Shutdown need not wait for an idle connection.
@@ -72,17 +86,17 @@ impl Pool {
     /// Drops the connections that are closed or were idle for too long.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        self.lock().retain(|idle| idle.until > now && !idle.sender.is_closed());
+        self.lock().retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
     }
 
-    fn put(&self, sender: SendRequest<RequestBody>, keep: Duration) {
+    fn put(&self, connection: Connection, keep: Duration) {
         let since = Instant::now();
         let mut idle = self.lock();
         if idle.len() >= self.max_idle_connections {
             idle.pop_front();
         }
         if self.max_idle_connections > 0 {
-            idle.push_back(Idle { sender, since, until: since + keep });
+            idle.push_back(Idle { connection, since, until: since + keep });
         }
     }
 

@@ -36,12 +36,38 @@ pub(super) enum Coding {
     NoText,
 }
 
+/// Whether the line that starts here can be skipped. If too little of it is there to tell, it cannot.
+pub(super) fn says_nothing(line: &[u8]) -> bool {
+    match line.first() {
+        Some(b'c' | b'C') => line.len() >= CONTENT_LENGTH.len() && Name::split_off(line).is_none(),
+        Some(b't' | b'T') => line.len() >= TRANSFER_ENCODING.len() && Name::split_off(line).is_none(),
+        Some(b' ' | b'\t' | b'\r' | b'\n') | None => false,
+        Some(_) => true,
+    }
+}
+
 impl Name {
     pub(super) fn starting_with(byte: u8) -> Option<Self> {
         match byte {
             b'c' | b'C' => Some(Self::ContentLength(1)),
             b't' | b'T' => Some(Self::TransferEncoding(1)),
             _ => None,
+        }
+    }
+
+    /// The whole name that `line` starts with, and what follows it.
+    pub(super) fn split_off(line: &[u8]) -> Option<(Self, &[u8])> {
+        let split = |name: &[u8]| {
+            let (start, rest) = line.split_at_checked(name.len())?;
+            start.eq_ignore_ascii_case(name).then_some(rest)
+        };
+        match Self::starting_with(*line.first()?)? {
+            Self::ContentLength(_) => {
+                Some((Self::ContentLength(CONTENT_LENGTH.len()), split(CONTENT_LENGTH)?))
+            }
+            Self::TransferEncoding(_) => {
+                Some((Self::TransferEncoding(TRANSFER_ENCODING.len()), split(TRANSFER_ENCODING)?))
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! a serial number that is drawn for it alone and that only one record holds: it can never belong to another request. The
 //! cache may not be asked whether a key is live; that is the table's matter.
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,11 +29,16 @@ const LIGHT_PART: u64 = 512;
 
 #[derive(Debug)]
 pub(super) struct Answers {
-    cache: Cache<Serial, Answer>,
+    cache: Cache<Serial, Answer, BuildHasherDefault<Spread>>,
     max_bytes: u64,
     next_serial: AtomicU64,
     evicted: Arc<AtomicU64>,
 }
+
+/// Spreads serial numbers over the cache. They are the store's own count, which nobody can steer, so a hash that withstands
+/// an attacker would be wasted; moka takes it several times for each answer.
+#[derive(Debug, Default)]
+struct Spread(u64);
 
 impl Answers {
     pub(super) fn new(max_bytes: u64) -> Self {
@@ -48,7 +54,7 @@ impl Answers {
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
             })
-            .build();
+            .build_with_hasher(BuildHasherDefault::default());
         Self { cache, max_bytes, next_serial: AtomicU64::new(0), evicted }
     }
 
@@ -88,6 +94,24 @@ impl Answers {
     /// What the kept answers weigh, as of the last tidying.
     pub(super) fn bytes(&self) -> u64 {
         self.cache.weighted_size()
+    }
+}
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    /// The finalizer of SplitMix64: every bit of the number reaches every bit of the hash.
+    fn write_u64(&mut self, number: u64) {
+        let mut hash = self.0 ^ number;
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        self.0 = hash ^ (hash >> 31);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

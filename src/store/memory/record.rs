@@ -1,11 +1,10 @@
 //! One entry as it lies in memory, and the transitions it may make.
 //!
 //! Owns the rules of the contract for a single record: which owner may change it, when its lease has lapsed, when it is
-//! gone. It has no lock and no clock: `now` comes in. It is kept small, since there may be millions.
+//! gone. It has no lock and no clock: `now` comes in. It is kept small, since there may be millions; the caller, whom few
+//! entries name, is the shard's matter.
 
-use crate::idempotency::{
-    Answer, CallerHash, Claim, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause,
-};
+use crate::idempotency::{Answer, Claim, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause};
 
 use super::answers::Serial;
 use super::clock::Millis;
@@ -17,7 +16,6 @@ pub(super) struct Record {
     /// As bytes: a `u128` would be aligned to 16 and cost padding.
     owner: [u8; 16],
     fingerprint: Fingerprint,
-    caller: Option<Box<CallerHash>>,
     standing: Standing,
 }
 
@@ -73,7 +71,6 @@ impl Record {
             id: *id,
             owner: claim.owner.token().to_le_bytes(),
             fingerprint: claim.fingerprint,
-            caller: claim.caller.map(Box::new),
             standing: Standing::InFlight {
                 claimed_at: U48::new(now),
                 lease_ends_at: U48::new(lease_ends_at),
@@ -88,10 +85,6 @@ impl Record {
 
     pub(super) const fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
-    }
-
-    pub(super) fn caller(&self) -> Option<CallerHash> {
-        self.caller.as_deref().copied()
     }
 
     /// When the record is gone if nothing more is heard of it. Renewals move it.
@@ -192,6 +185,6 @@ mod tests {
     #[test]
     fn a_record_is_small() {
         // What a stored answer costs beside its bytes is mostly moka's; this is our part of it.
-        assert_eq!(size_of::<Record>(), 96);
+        assert_eq!(size_of::<Record>(), 88);
     }
 }

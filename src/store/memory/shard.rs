@@ -1,13 +1,14 @@
 //! One part of the entries, and who waits for them. Stands under one lock.
 //!
-//! Owns two side books of the table: a lower bound on the next expiry, so that nobody scans where nothing can have
-//! expired, and the waiters, so that a settlement nobody waits for costs one look at an empty map.
+//! Owns three side books of the table: the callers of the entries that name one, which is none unless the operator says
+//! `on_other_caller = "refuse"`; a lower bound on the next expiry, so that nobody scans where nothing can have expired; and
+//! the waiters, so that a settlement nobody waits for costs one look at an empty map.
 
 use std::collections::HashMap;
 
 use tokio::sync::watch;
 
-use crate::idempotency::RequestId;
+use crate::idempotency::{CallerHash, RequestId};
 
 use super::answers::Serial;
 use super::clock::Millis;
@@ -17,6 +18,7 @@ use super::table::Table;
 #[derive(Debug)]
 pub(super) struct Shard {
     table: Table,
+    callers: HashMap<RequestId, CallerHash>,
     /// Nothing expires before this. Renewals move expiries on without touching it.
     next_expiry: Millis,
     /// One channel per id that is waited for. Nothing is sent: dropping it wakes all.
@@ -33,7 +35,12 @@ pub(super) struct Dropped {
 
 impl Shard {
     pub(super) fn new() -> Self {
-        Self { table: Table::default(), next_expiry: Millis::MAX, waiters: HashMap::new() }
+        Self {
+            table: Table::default(),
+            callers: HashMap::new(),
+            next_expiry: Millis::MAX,
+            waiters: HashMap::new(),
+        }
     }
 
     /// The record under `id`, even if it has expired.
@@ -47,8 +54,12 @@ impl Shard {
     }
 
     /// Puts a record in the place of whatever stood there, which is returned.
-    pub(super) fn put(&mut self, record: Record) -> Option<Record> {
+    pub(super) fn put(&mut self, record: Record, caller: Option<CallerHash>) -> Option<Record> {
         self.wake(&record.id);
+        forget(&mut self.callers, &record.id);
+        if let Some(caller) = caller {
+            self.callers.insert(record.id, caller);
+        }
         self.next_expiry = self.next_expiry.min(record.expires_at());
         self.table.put(record)
     }
@@ -68,6 +79,7 @@ impl Shard {
 
     pub(super) fn remove(&mut self, id: &RequestId) -> Option<Record> {
         self.wake(id);
+        forget(&mut self.callers, id);
         self.table.remove(id)
     }
 
@@ -80,12 +92,18 @@ impl Shard {
         self.table.take_if(
             |record| record.expires_at() <= now,
             |record| {
+                forget(&mut self.callers, &record.id);
                 dropped.records += 1;
                 dropped.answers.extend(record.answer());
             },
         );
         self.next_expiry = self.table.iter().map(Record::expires_at).min().unwrap_or(Millis::MAX);
         dropped
+    }
+
+    /// The caller, as claimed.
+    pub(super) fn caller(&self, id: &RequestId) -> Option<CallerHash> {
+        self.callers.get(id).copied()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
@@ -98,9 +116,7 @@ impl Shard {
     }
 
     pub(super) fn wake(&mut self, id: &RequestId) {
-        if !self.waiters.is_empty() {
-            self.waiters.remove(id);
-        }
+        forget(&mut self.waiters, id);
     }
 
     /// Closes the book on `id` if nobody waits for it any more.
@@ -114,5 +130,12 @@ impl Shard {
     #[cfg(test)]
     pub(super) fn waited_for(&self) -> usize {
         self.waiters.len()
+    }
+}
+
+/// Strikes `id` out of a book that is mostly empty: not even its hash is taken then.
+fn forget<T>(book: &mut HashMap<RequestId, T>, id: &RequestId) {
+    if !book.is_empty() {
+        book.remove(id);
     }
 }

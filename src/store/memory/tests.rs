@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::idempotency::{Answer, Fingerprint, UnknownCause};
+use crate::idempotency::{Answer, CallerHash, Fingerprint, UnknownCause};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -155,6 +155,30 @@ async fn an_answer_goes_with_its_entry() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_goes_with_his_entry() {
+    let store = store(1 << 20, 10);
+    let caller = Some(CallerHash::from_bytes([7; 32]));
+    for number in 0..4 {
+        assert_eq!(
+            store.insert(&id(number), &Claim { caller, ..claim(number) }).await.unwrap(),
+            Insert::Inserted,
+            "entry {number}"
+        );
+        assert_eq!(store.lookup(&id(number)).await.unwrap().unwrap().caller, caller, "entry {number}");
+    }
+    assert_eq!(store.remove(&id(0), Owner::new(0)).await.unwrap(), Write::Applied);
+    tokio::time::advance(11 * MINUTE).await;
+    for number in [0, 1] {
+        assert_eq!(store.insert(&id(number), &claim(number)).await.unwrap(), Insert::Inserted);
+        assert_eq!(store.lookup(&id(number)).await.unwrap().unwrap().caller, None, "the next entry {number}");
+    }
+    assert_eq!(store.prune().await.unwrap(), 2);
+    for number in 0..4 {
+        assert_eq!(store.shard(&id(number)).caller(&id(number)), None, "entry {number} has left its caller");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outcome_that_is_refused_leaves_no_answer_behind() {
     let store = store(1 << 20, 10);
     complete(&store, 1, &answer(1000)).await;
@@ -178,6 +202,48 @@ async fn the_same_answer_again_is_applied_even_if_it_had_to_make_room() {
         let update = store.update(&id(0), Owner::new(0), &Outcome::Completed(same), MINUTE).await.unwrap();
         assert_eq!(matches!(update, Update::Applied { .. }), applied, "status {status}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_is_judged_again_after_its_answer_was_kept() {
+    let store = store(1 << 20, 10);
+    assert_eq!(store.insert(&id(1), &claim(1)).await.unwrap(), Insert::Inserted);
+    let (late, owner) = (answer(500), Owner::new(1));
+    let kept = store.answers.keep(&late);
+    // Meanwhile the same owner's other outcome comes to stand.
+    let outcome = Outcome::Completed(answer(100));
+    assert!(matches!(store.update(&id(1), owner, &outcome, MINUTE).await.unwrap(), Update::Applied { .. }));
+    assert_eq!(store.apply((&id(1), owner), &Outcome::Completed(late), kept, MINUTE), None);
+    assert_eq!(state(&store, 1).await, Some(State::Completed { status: 201, answer: Some(answer(100)) }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_racing_outcomes_one_stands_and_no_other_leaves_its_answer() {
+    const ENTRIES: u64 = 5000;
+    let store = store(1 << 30, ENTRIES);
+    for number in 0..ENTRIES {
+        assert_eq!(store.insert(&id(number), &claim(number)).await.unwrap(), Insert::Inserted);
+    }
+    let mut tasks = JoinSet::new();
+    for task in 1..=4 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move {
+            let mut applied = 0;
+            for number in 0..ENTRIES {
+                let outcome = Outcome::Completed(answer(task));
+                let update =
+                    store.update(&id(number), Owner::new(number.into()), &outcome, MINUTE).await.unwrap();
+                applied += u64::from(update != Update::Lost);
+            }
+            applied
+        });
+    }
+    assert_eq!(tasks.join_all().await.into_iter().sum::<u64>(), ENTRIES);
+    for number in 0..ENTRIES {
+        assert_eq!(store.remove(&id(number), Owner::new(number.into())).await.unwrap(), Write::Applied);
+    }
+    store.prune().await.unwrap();
+    assert_eq!(store.stats(), MemoryStats { entries: 0, answers_bytes: 0, answers_evicted: 0 });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -3,8 +3,10 @@
 //! Owns nothing but the layout: eight bytes that are aligned to eight would make every record larger, and there may be
 //! millions. As milliseconds six bytes hold 8,900 years, as a count more answers than a process will ever see.
 
+use std::hash::{Hash, Hasher};
+
 /// A number below 2^48; larger ones are cut down to the largest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct U48([u8; 6]);
 
 impl U48 {
@@ -18,6 +20,12 @@ impl U48 {
     pub(super) const fn get(self) -> u64 {
         let [a, b, c, d, e, f] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+}
+
+impl Hash for U48 {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.get());
     }
 }
 
