@@ -178,6 +178,26 @@ async fn an_upload_that_is_too_large_is_refused_whether_it_says_so_or_not() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_on_regardless_still_learns_why_it_was_refused() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    let body = vec![b'x'; 20 << 20];
+    let key_missing = Request::post("/v1/charges").body(&body[..2 << 20]);
+    let key_invalid = Request::post("/v1/charges").key("a,b").body(&body[..2 << 20]);
+    let too_large = Request::post("/v1/charges").key("k").body(&body);
+    for (request, status, word) in [
+        (key_missing, 400, "key-missing"),
+        (key_invalid, 400, "key-invalid"),
+        (too_large, 413, "request-too-large"),
+    ] {
+        let mut client = proxy.client().await;
+        client.try_send_bytes(request.bytes()).await;
+        client.response().await.expect_problem(status, word);
+    }
+    upstream.expect_nothing();
+}
+
+#[tokio::test]
 async fn a_client_that_asks_first_is_told_to_go_on() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

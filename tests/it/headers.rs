@@ -119,6 +119,23 @@ async fn method_target_and_fields_go_up_as_they_came() {
 }
 
 #[tokio::test]
+async fn an_empty_body_has_its_length() {
+    for request in [Request::charge("k").body(""), Request::post("/elsewhere").body("")] {
+        let (seen, _) = exchange(&request, Reply::created("x")).await;
+        assert_eq!(seen.value("content-length"), Some("0"), "{seen:#?}");
+        assert_eq!(seen.value("transfer-encoding"), None, "{seen:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_guarded_body_has_its_length_however_it_came() {
+    let request = Request::charge("k").chunked(&["hello", "world"]);
+    let (seen, _) = exchange(&request, Reply::created("x")).await;
+    assert_eq!(seen.text(), "helloworld");
+    assert_eq!(seen.values("content-length").len() + seen.values("transfer-encoding").len(), 1, "{seen:#?}");
+}
+
+#[tokio::test]
 async fn an_underscore_does_not_disguise_a_field_that_matters() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

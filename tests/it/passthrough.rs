@@ -77,6 +77,19 @@ async fn a_guarded_route_streams_what_has_no_key_if_the_key_is_optional() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_first_is_told_to_go_on() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    let request = Request::post("/upload").field("Expect", "100-continue").body("hello");
+    let mut client = proxy.client().await;
+    client.send_bytes(request.head_bytes()).await;
+    client.read_until("HTTP/1.1 100 Continue\r\n\r\n").await;
+    client.send_bytes(request.body_bytes()).await;
+    client.response().await.expect_status(201);
+    assert_eq!(upstream.only().text(), "hello");
+}
+
+#[tokio::test]
 async fn a_length_stays_a_length_and_chunks_stay_chunks() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

@@ -102,6 +102,22 @@ async fn a_problem_leaves_the_connection_usable() {
 }
 
 #[tokio::test]
+async fn a_problem_in_answer_to_a_head_has_no_body() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).only_listed_routes().start().await;
+    let mut client = proxy.client().await;
+    for _ in 0..2 {
+        let answer = client.request(&Request::new("HEAD", "/nowhere")).await;
+        assert_eq!(
+            answer.expect_status(404).value("content-type"),
+            Some("application/problem+json"),
+            "{answer:?}"
+        );
+    }
+    client.request(&Request::get("/nowhere")).await.expect_problem(404, "no-route");
+}
+
+#[tokio::test]
 async fn a_dead_upstream_of_an_unguarded_route_is_named_as_such() {
     let dead = DeadEndpoint::new();
     let proxy = Config::before_endpoints([dead.address()]).start().await;

@@ -124,6 +124,19 @@ async fn doubled_fields_stay_doubled_and_in_order() {
 }
 
 #[tokio::test]
+async fn an_answer_with_many_fields_comes_through() {
+    let many = (0..200).fold(Reply::created("x"), |reply, n| reply.field(&format!("X-{n}"), n.to_string()));
+    assert_eq!(comes_through(many).await.expect_status(201).value("x-199"), Some("199"));
+}
+
+#[tokio::test]
+async fn an_answer_with_large_fields_comes_through() {
+    let large = "x".repeat(60 * 1024);
+    let answer = comes_through(Reply::created("x").field("X-Large", &large)).await;
+    assert!(answer.expect_status(201).value("x-large") == Some(&large));
+}
+
+#[tokio::test]
 async fn an_upstream_that_marks_replays_itself_does_not_double_the_mark() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

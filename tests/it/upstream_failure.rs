@@ -1,6 +1,8 @@
 //! Upstreams that break: what was seen of the connection decides what becomes of the key.
 
-use crate::harness::{Config, DeadEndpoint, Proxy, Reply, Request, Response, StuckEndpoint, Upstream};
+use crate::harness::{
+    Config, DeadEndpoint, Proxy, Reply, Request, Response, StuckEndpoint, Upstream, eventually,
+};
 
 /// Nobody can tell whether the upstream acted: the first client and every later one hear the same, and it ran once.
 async fn expect_unknown(reply: Reply) -> Response {
@@ -194,6 +196,16 @@ async fn a_chunked_body_that_is_malformed_is_never_an_answer() {
 async fn a_large_body_that_is_truncated_is_never_an_answer() {
     let large = "x".repeat(512 * 1024);
     expect_broken(Reply::created(&large).cut_after(large.len() - 1)).await;
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_forgotten_after_its_ttl() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).charges("ttl = \"1s\"").start().await;
+    upstream.next(Reply::reset());
+    proxy.charge("k").await.expect_problem(502, "outcome-unknown");
+    eventually("the key runs again", async || proxy.charge("k").await.status == 201).await;
+    upstream.expect_executions("k", 2);
 }
 
 #[tokio::test]
