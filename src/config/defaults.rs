@@ -55,6 +55,8 @@ pub(super) const MAX_REUSE_IDLE: Duration = Duration::from_millis(500);
 /// `[upstreams.NAME] max_idle_connections`: per endpoint.
 pub(super) const MAX_IDLE_CONNECTIONS: usize = 256;
 
+/// `[upstreams.NAME] stream_idle_timeout`.
+pub(super) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// `[upstreams.NAME] max_response_headers`.
 pub(super) const MAX_RESPONSE_HEADERS: usize = 256;
 /// `[upstreams.NAME] max_response_header_size`.

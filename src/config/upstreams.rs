@@ -56,6 +56,9 @@ fn upstream(name: &str, mut section: Section<'_>, report: &Report<'_>) -> Upstre
             .value,
         response_timeout: response_timeout.value,
         attempt_timeout: attempt_timeout.value,
+        stream_idle_timeout: section
+            .read("stream_idle_timeout", defaults::STREAM_IDLE_TIMEOUT, duration(MILLISECOND..=DAY))
+            .value,
         idle_timeout: idle_timeout.value,
         max_reuse_idle: max_reuse_idle.value,
         max_idle_connections: section

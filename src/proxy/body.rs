@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 use super::relay::RelayBody;
-use super::upstream::UpstreamBody;
+use super::upstream::{ResponseError, UpstreamBody};
 
 /// A body that is in memory.
 #[derive(Debug, Default)]
@@ -42,9 +42,12 @@ pub enum ReplyBody {
 /// Why a body ends early. The connection it was to be written to breaks.
 #[derive(Debug, Error)]
 pub enum BodyError {
-    /// The other side's body broke off.
-    #[error("the body broke off: {0}")]
-    Broken(#[from] hyper::Error),
+    /// The client's body broke off.
+    #[error("the request broke off: {0}")]
+    Request(#[from] hyper::Error),
+    /// The upstream's body broke off.
+    #[error(transparent)]
+    Response(#[from] ResponseError),
     /// The answer's outcome is unknown, or its client is too slow: it must not look whole.
     #[error("the answer was cut off on purpose")]
     Cut,
@@ -98,7 +101,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
-            Self::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Broken),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Request),
         }
     }
 
@@ -128,7 +131,7 @@ impl Body for ReplyBody {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
             Self::Relay(body) => Pin::new(body).poll_frame(cx),
-            Self::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Broken),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Response),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod reply;
 pub mod request;
 pub mod route;
 pub mod slot;
+pub mod socket;
 pub mod tunnel;
 pub mod upstream;
 

@@ -20,7 +20,7 @@ use super::policy::GuardPolicy;
 use super::relay::{Relay, relay};
 use super::reply::{self, Reply};
 use super::slot::Slot;
-use super::upstream::UpstreamBody;
+use super::upstream::{ResponseError, UpstreamBody, classify};
 use crate::idempotency::{Answer, Attempt};
 
 /// An answer that is not whole this long after its head begins to stream. Until then it can still be answered cleanly
@@ -88,7 +88,8 @@ impl Recording {
             };
             match frame {
                 None => return self.answer(policy).map_or(not_kept, Attempt::Answered),
-                Some(Err(error)) => return Attempt::Unknown(UpstreamBody::classify(&error)),
+                Some(Err(ResponseError::Broken(error))) => return Attempt::Unknown(classify(&error)),
+                Some(Err(ResponseError::Silent)) => return not_kept,
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         self.recorded.extend_from_slice(&data);
@@ -139,7 +140,12 @@ impl Recording {
                 relay.finish(self.trailers);
                 return;
             }
-            match self.body.frame().await {
+            let frame = tokio::select! {
+                biased;
+                frame = self.body.frame() => frame,
+                () = relay.client_gone() => return,
+            };
+            match frame {
                 None => {
                     relay.finish(self.trailers);
                     return;

@@ -78,6 +78,11 @@ impl Relay {
         self.queue(Some(Frame::data(data)), cost)
     }
 
+    /// Returns once the client is gone.
+    pub async fn client_gone(&self) {
+        self.frames.closed().await;
+    }
+
     /// Ends the body well.
     pub fn finish(self, trailers: HeaderMap) {
         let trailers = (!trailers.is_empty()).then(|| Frame::trailers(trailers));

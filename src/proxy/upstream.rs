@@ -5,12 +5,11 @@
 
 mod connect;
 mod pool;
-mod socket;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +17,8 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use thiserror::Error;
+use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
 use super::body::RequestBody;
@@ -60,6 +61,20 @@ pub enum SendError {
 pub struct UpstreamBody {
     incoming: Incoming,
     returning: Option<Returning>,
+    max_silence: Duration,
+    /// Runs while nothing comes.
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a response body ends early.
+#[derive(Debug, Error)]
+pub enum ResponseError {
+    /// It broke off.
+    #[error("the response broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// Nothing came for longer than `stream_idle_timeout`.
+    #[error("nothing came for too long")]
+    Silent,
 }
 
 #[derive(Debug)]
@@ -165,7 +180,8 @@ impl Upstream {
         });
         let returning = Some(Returning { connection, pool: endpoint.pool.clone(), keep });
         Ok(response.map(|incoming| {
-            let mut body = UpstreamBody { incoming, returning };
+            let max_silence = self.params.stream_idle_timeout;
+            let mut body = UpstreamBody { incoming, returning, max_silence, silence: None };
             if body.incoming.is_end_stream() {
                 body.give_back();
             }
@@ -175,10 +191,10 @@ impl Upstream {
 }
 
 impl UpstreamBody {
-    /// Why reading failed, in the words of the core.
-    #[must_use]
-    pub fn classify(error: &hyper::Error) -> UnknownCause {
-        classify(error)
+    /// Whether nothing has come for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let max_silence = self.max_silence;
+        self.silence.get_or_insert_with(|| Box::pin(sleep(max_silence))).as_mut().poll(cx)
     }
 
     fn give_back(&mut self) {
@@ -190,20 +206,23 @@ impl UpstreamBody {
 
 impl Body for UpstreamBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ResponseError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            return self.poll_silence(cx).map(|()| Some(Err(ResponseError::Silent)));
+        };
+        self.silence = None;
         match &frame {
             None => self.give_back(),
             Some(Ok(_)) if self.incoming.is_end_stream() => self.give_back(),
             Some(Ok(_)) => {}
             Some(Err(_)) => self.returning = None,
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(ResponseError::Broken)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -215,7 +234,9 @@ impl Body for UpstreamBody {
     }
 }
 
-fn classify(error: &hyper::Error) -> UnknownCause {
+/// Why an exchange failed, in the words of the core.
+#[must_use]
+pub fn classify(error: &hyper::Error) -> UnknownCause {
     debug!(%error, "an exchange with an upstream failed after its request may have been sent");
     if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
         UnknownCause::InvalidAnswer

@@ -21,6 +21,7 @@ use tracing::debug;
 use super::Params;
 use super::framing::WatchedIo;
 use crate::proxy::Proxy;
+use crate::proxy::socket::Socket;
 
 /// How long a connection that has sent no request yet is kept while draining: its first request may be under way.
 const DRAIN_LINGER: Duration = Duration::from_secs(1);
@@ -52,7 +53,8 @@ impl Connection {
         let Self { stream, peer, proxy, http1 } = self;
         // Without it a short answer could wait for an acknowledgement; that it fails changes nothing.
         stream.set_nodelay(true).unwrap_or(());
-        let (io, findings) = WatchedIo::new(stream);
+        let (socket, probe) = Socket::new(stream);
+        let (io, findings) = WatchedIo::new(socket);
         let begun = AtomicBool::new(false);
         let service = service_fn(|request| {
             begun.store(true, Ordering::Relaxed);
@@ -61,11 +63,14 @@ impl Connection {
         });
         let mut connection = pin!(http1.serve_connection(TokioIo::new(io), service).with_upgrades());
         let ended = tokio::select! {
+            biased;
             ended = connection.as_mut() => ended,
+            () = probe.broken() => Ok(()),
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection.as_mut() => ended,
+                    () = probe.broken() => Ok(()),
                     () = never_begins(&begun) => Ok(()),
                 }
             }

@@ -10,9 +10,9 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::pool::Connection;
-use super::socket::Socket;
 use crate::idempotency::NotSentCause;
 use crate::proxy::policy;
+use crate::proxy::socket::Socket;
 
 #[derive(Debug)]
 pub(super) struct Connector {

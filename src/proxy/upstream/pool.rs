@@ -11,8 +11,8 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::socket::Probe;
 use crate::proxy::body::RequestBody;
+use crate::proxy::socket::Probe;
 
 /// How long a connection may take to become ready again after its response has ended.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,8 +1,11 @@
-//! An upstream's socket, which can be looked at while hyper owns it.
+//! A socket that can be looked at while hyper owns it.
 //!
-//! An idle connection on which anything has arrived must not be used: it was closed, or the upstream sent bytes that nobody
-//! asked for, which the next request would take for its answer. hyper notices as soon as its task runs; the pool looks at
-//! the socket itself, at the last moment.
+//! Towards an upstream: an idle connection on which anything has arrived must not be used. It was closed, or the upstream
+//! sent bytes that nobody asked for, which the next request would take for its answer. hyper notices as soon as its task
+//! runs; the pool looks at the socket itself, at the last moment.
+//!
+//! Towards a client: hyper, told that clients may close their sending side, looks at nothing until it writes. A client that
+//! reset its connection is noticed here.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,27 +15,36 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// The half that hyper owns.
 #[derive(Debug)]
-pub(super) struct Socket(Arc<TcpStream>);
+pub struct Socket(Arc<TcpStream>);
 
-/// The half that the pool keeps.
+/// The half that looks.
 #[derive(Debug)]
-pub(super) struct Probe(Arc<TcpStream>);
+pub struct Probe(Arc<TcpStream>);
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream) -> (Self, Probe) {
+    /// The two halves of `stream`.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> (Self, Probe) {
         let stream = Arc::new(stream);
         (Self(stream.clone()), Probe(stream))
     }
 }
 
 impl Probe {
+    /// Returns once the connection is broken: reset, or given up by the system.
+    pub async fn broken(&self) {
+        // An error of the question itself means that there is no socket any more.
+        self.0.ready(Interest::ERROR).await.map(drop).unwrap_or(());
+    }
+
     /// Whether nothing has arrived: no byte, no end, no error.
-    pub(super) fn is_quiet(&self) -> bool {
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
         let arrived = SockRef::from(&*self.0).peek(&mut [MaybeUninit::uninit()]);
         arrived.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
