@@ -3,6 +3,9 @@
 use super::response::Response;
 use super::upstream::Upstream;
 
+/// Where clients look a problem up.
+const DOCUMENTATION: &str = include_str!("../../../docs/problems.md");
+
 impl Response {
     /// It has this status, and is no problem of the proxy's own.
     #[track_caller]
@@ -22,6 +25,11 @@ impl Response {
         assert_eq!(self.value("content-type"), Some("application/problem+json"), "{self:?}");
         assert_eq!(self.value("cache-control"), Some("no-store"), "{self:?}");
         assert!(!self.is_replay(), "a problem is no replay: {self:?}");
+        let section =
+            DOCUMENTATION.split("\n## ").find_map(|section| section.strip_prefix(&format!("{word}\n")));
+        let section = section.unwrap_or_else(|| panic!("{word} has no section in docs/problems.md"));
+        let named = section.split("\n\n").next().unwrap_or_default().contains(&status.to_string());
+        assert!(named, "its section does not name {status}: {section}");
         let body = self.json();
         assert_eq!(body["status"], status, "the member agrees with the status line: {self:?}");
         for member in ["type", "title", "detail"] {
