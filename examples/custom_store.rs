@@ -83,11 +83,9 @@ impl Store for MapStore {
         if let Some(row) = rows.get_mut(id)
             && let Some(standing) = row.read(self)
         {
-            if standing.owner == claim.owner {
+            if standing.owner == claim.owner && standing.state == State::InFlight {
                 // Sent again, since the first reply was lost: the same claim, with a new lease.
-                if standing.state == State::InFlight {
-                    row.ends = now + claim.lease;
-                }
+                row.ends = now + claim.lease;
                 return Ok(Insert::Inserted);
             }
             let replaced =

@@ -21,8 +21,6 @@
 //! - [`config`] reads `proxy.toml`.
 //! - [`app`]: the composition root.
 
-#![cfg_attr(test, expect(clippy::wildcard_enum_match_arm, reason = "a test says what it got instead"))]
-
 pub mod app;
 pub mod config;
 pub mod demo;

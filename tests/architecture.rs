@@ -17,7 +17,8 @@ const ORDER: [&str; 10] =
     ["main", "demo", "app", "telemetry", "config", "server", "proxy", "guard", "store", "idempotency"];
 
 /// The crates that the core may use.
-const CORE_CRATES: [&str; 7] = ["std", "bytes", "sha2", "sfv", "serde", "serde_json", "thiserror"];
+const CORE_CRATES: [&str; 8] =
+    ["std", "bytes", "httpdate", "sha2", "sfv", "serde", "serde_json", "thiserror"];
 
 /// What of std is an effect, a clock or a lock.
 const IMPURE: [&str; 10] = [

@@ -55,6 +55,11 @@ pub(super) const MAX_REUSE_IDLE: Duration = Duration::from_millis(500);
 /// `[upstreams.NAME] max_idle_connections`: per endpoint.
 pub(super) const MAX_IDLE_CONNECTIONS: usize = 256;
 
+/// `[upstreams.NAME] max_response_headers`.
+pub(super) const MAX_RESPONSE_HEADERS: usize = 256;
+/// `[upstreams.NAME] max_response_header_size`.
+pub(super) const MAX_RESPONSE_HEADER_BYTES: u64 = 64 * KIB;
+
 /// `[idempotency] header`.
 pub(super) const HEADER: http::HeaderName = http::HeaderName::from_static("idempotency-key");
 /// `[idempotency] methods`.

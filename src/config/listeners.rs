@@ -7,13 +7,8 @@ use super::defaults;
 use super::names::{problem_base, socket_address, url};
 use super::reader::{Section, Setting};
 use super::report::Report;
-use super::values::{DAY, MILLISECOND, count, duration, flag, size, some_of, text_as};
+use super::values::{DAY, HEADER_BYTES, MILLISECOND, count, duration, flag, size, some_of, text_as};
 use crate::server;
-
-/// Real clients send this much.
-const LEAST_HEADER_BYTES: u64 = 8 * bytesize::KIB;
-/// hyper reads no larger heads, whatever its limit says.
-const MOST_HEADER_BYTES: u64 = 256 * bytesize::KIB;
 
 /// What `[server]` says, beside the listeners' own settings.
 pub(super) struct Server {
@@ -47,7 +42,7 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> S
             .value,
         max_headers: section.read("max_headers", defaults::MAX_HEADERS, count(1..=4_096)).value,
         max_header_bytes: section
-            .read("max_header_size", defaults::MAX_HEADER_BYTES, size(LEAST_HEADER_BYTES..=MOST_HEADER_BYTES))
+            .read("max_header_size", defaults::MAX_HEADER_BYTES, size(HEADER_BYTES))
             .bytes(),
         header_timeout: section
             .read("header_timeout", defaults::HEADER_TIMEOUT, duration(MILLISECOND..=DAY))

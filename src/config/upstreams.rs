@@ -6,7 +6,7 @@ use super::defaults;
 use super::names::{endpoint, label};
 use super::reader::{Section, Setting};
 use super::report::Report;
-use super::values::{DAY, MILLISECOND, choice, count, duration, some_of, text_as};
+use super::values::{DAY, HEADER_BYTES, MILLISECOND, choice, count, duration, size, some_of, text_as};
 use super::wording;
 use super::words::UPSTREAM_HOST;
 use crate::proxy::policy::{Upstream, UpstreamHost};
@@ -61,6 +61,12 @@ fn upstream(name: &str, mut section: Section<'_>, report: &Report<'_>) -> Upstre
         max_idle_connections: section
             .read("max_idle_connections", defaults::MAX_IDLE_CONNECTIONS, count(0..=65_536))
             .value,
+        max_response_headers: section
+            .read("max_response_headers", defaults::MAX_RESPONSE_HEADERS, count(1..=4_096))
+            .value,
+        max_response_header_bytes: section
+            .read("max_response_header_size", defaults::MAX_RESPONSE_HEADER_BYTES, size(HEADER_BYTES))
+            .bytes(),
         host: section.read("host", UpstreamHost::default(), choice(&UPSTREAM_HOST)).value,
     };
     section.finish();

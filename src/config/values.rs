@@ -11,6 +11,9 @@ use toml::de::DeValue;
 use super::reader::Item;
 use super::wording;
 
+/// What a head may be bounded to: real clients and servers send the least of it, and hyper reads no more than the most.
+pub(super) const HEADER_BYTES: RangeInclusive<u64> = 8 * bytesize::KIB..=256 * bytesize::KIB;
+
 /// The shortest duration where zero makes no sense.
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 /// The unit of what clients read in whole seconds.

@@ -1,16 +1,20 @@
 //! A whole answer of the upstream, as it is kept and replayed.
 //!
 //! Owns the bytes: one allocation of the exact size, so that an answer in memory never pins the read buffer it came from,
-//! and the same bytes serve a store that writes them elsewhere. Names of the usual fields take one byte.
+//! and the same bytes serve a store that writes them elsewhere. Names of the usual fields take one byte, dates four.
 //!
 //! ```text
 //! version u8 · status u16 · head length u32 · body length u32 · head · body · trailers (the rest)
-//! field: index u8 in NAMES, or 255 and length u8 and name · length u16 and value         (all little endian)
+//! field: name · value                                                                   (all little endian)
+//! name:  index u8 in NAMES, or 255 · length u8 · bytes
+//! value: length u8 up to 253 · bytes, or 254 · seconds since 1970 u32, or 255 · length u16 · bytes
 //! ```
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use thiserror::Error;
 
@@ -66,7 +70,12 @@ const NAMES: [&str; 32] = [
 ];
 
 const VERSION: u8 = 1;
-const LITERAL: u8 = u8::MAX;
+/// A name that is not in [`NAMES`].
+const LITERAL: u8 = 255;
+/// A value that is a date (RFC 9110 §5.6.7) in the one form in which dates are written.
+const DATE: u8 = 254;
+/// A value that is longer than one byte can tell.
+const LONG: u8 = 255;
 const PREFIX: usize = 11;
 
 impl Answer {
@@ -129,7 +138,7 @@ impl Answer {
     }
 
     /// The fields of the head, in order.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    pub fn fields(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
         Fields(self.0.get(PREFIX..self.body_range().start).unwrap_or_default())
     }
 
@@ -147,7 +156,7 @@ impl Answer {
     }
 
     /// The trailers, in order.
-    pub fn trailers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    pub fn trailers(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
         Fields(self.0.get(self.body_range().end..).unwrap_or_default())
     }
 
@@ -185,17 +194,46 @@ fn write_fields<'a>(
                 out.extend_from_slice(name.as_bytes());
             }
         }
-        let length = u16::try_from(value.len()).map_err(|_| AnswerError::TooLong)?;
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(value);
+        write_value(value, out)?;
     }
     Ok(())
+}
+
+fn write_value(value: &[u8], out: &mut Vec<u8>) -> Result<(), AnswerError> {
+    match (u8::try_from(value.len()), seconds(value)) {
+        (_, Some(seconds)) => {
+            out.push(DATE);
+            out.extend_from_slice(&seconds.to_le_bytes());
+            return Ok(());
+        }
+        (Ok(length), None) if length < DATE => out.push(length),
+        _ => {
+            out.push(LONG);
+            let length = u16::try_from(value.len()).map_err(|_| AnswerError::TooLong)?;
+            out.extend_from_slice(&length.to_le_bytes());
+        }
+    }
+    out.extend_from_slice(value);
+    Ok(())
+}
+
+/// The date that `value` is, if it would be written again as it stands here.
+fn seconds(value: &[u8]) -> Option<u32> {
+    const LENGTH: usize = "Tue, 15 Nov 1994 08:12:31 GMT".len();
+    let text = (value.len() == LENGTH).then(|| std::str::from_utf8(value).ok())??;
+    let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let seconds = u32::try_from(since.as_secs()).ok()?;
+    (date(seconds) == text).then_some(seconds)
+}
+
+fn date(seconds: u32) -> String {
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.into()))
 }
 
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = (&'a str, &'a [u8]);
+    type Item = (&'a str, Cow<'a, [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let (index, rest) = self.0.split_first()?;
@@ -206,8 +244,22 @@ impl<'a> Iterator for Fields<'a> {
         } else {
             (*NAMES.get(usize::from(*index))?, rest)
         };
-        let (length, rest) = rest.split_first_chunk()?;
-        let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        let (tag, rest) = rest.split_first()?;
+        let (value, rest) = match *tag {
+            DATE => {
+                let (seconds, rest) = rest.split_first_chunk()?;
+                (Cow::Owned(date(u32::from_le_bytes(*seconds)).into_bytes()), rest)
+            }
+            LONG => {
+                let (length, rest) = rest.split_first_chunk()?;
+                let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+                (Cow::Borrowed(value), rest)
+            }
+            length => {
+                let (value, rest) = rest.split_at_checked(usize::from(length))?;
+                (Cow::Borrowed(value), rest)
+            }
+        };
         self.0 = rest;
         Some((name, value))
     }
@@ -228,13 +280,15 @@ mod tests {
         Answer::new(status, refs(fields), body, refs(trailers)).unwrap()
     }
 
-    fn owned<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<Field> {
+    fn owned<'a>(fields: impl Iterator<Item = (&'a str, Cow<'a, [u8]>)>) -> Vec<Field> {
         fields.map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
     }
 
     fn fields() -> impl Strategy<Value = Vec<Field>> {
         let name = prop_oneof!["[a-z-]{1,20}", prop::sample::select(NAMES.to_vec()).prop_map(str::to_owned)];
-        prop::collection::vec((name, prop::collection::vec(any::<u8>(), 0..40)), 0..6)
+        let date = any::<u32>().prop_map(|seconds| date(seconds).into_bytes());
+        let value = prop_oneof![prop::collection::vec(any::<u8>(), 0..300), date];
+        prop::collection::vec((name, value), 0..6)
     }
 
     proptest! {
@@ -270,6 +324,20 @@ mod tests {
         let value = vec![b'v'; 65_536];
         let fields = [("a", value.as_slice())];
         assert_eq!(Answer::new(200, fields.into_iter(), b"", [].into_iter()), Err(AnswerError::TooLong));
+    }
+
+    #[test]
+    fn a_date_takes_four_bytes_and_what_only_looks_like_one_stays_as_it_is() {
+        for (value, taken) in [
+            ("Tue, 15 Nov 1994 08:12:31 GMT", 6),
+            ("Mon, 15 Nov 1994 08:12:31 GMT", 31),
+            ("Tuesday, 15-Nov-94 08:12:31 GMT", 33),
+            ("Thu, 15 Nov 1894 08:12:31 GMT", 31),
+        ] {
+            let kept = build(200, &[("date".to_owned(), value.as_bytes().to_vec())], b"", &[]);
+            assert_eq!(kept.as_bytes().len() - PREFIX, taken, "{value}");
+            assert_eq!(owned(kept.fields()), [("date".to_owned(), value.as_bytes().to_vec())]);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Owns the rules of RFC 9110 §7.6 for both directions: connection fields stop here, `Via` and `X-Forwarded-*` are written
 //! here. Fields are never renamed, joined or reordered beyond that.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use http::header::{
@@ -33,11 +34,25 @@ pub static METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-method-override"),
 ];
 
-/// Fields that no spelling may imitate and no `Connection` field may remove, beside the keys and the callers' marks.
-pub fn always_protected() -> impl Iterator<Item = HeaderName> {
-    let fixed =
-        [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO];
-    fixed.into_iter().chain(METHOD_OVERRIDES.iter().cloned()).chain([FORWARDED, X_REAL_IP])
+/// Fields that no spelling may imitate and no `Connection` field may remove.
+#[derive(Debug)]
+pub struct Protected(HashSet<HeaderName>);
+
+impl Protected {
+    /// The fields that matter on every route, and `more`: the keys and the callers' marks.
+    #[must_use]
+    pub fn new(more: impl Iterator<Item = HeaderName>) -> Self {
+        let fixed =
+            [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO];
+        let fixed = fixed.into_iter().chain(METHOD_OVERRIDES.iter().cloned()).chain([FORWARDED, X_REAL_IP]);
+        Self(fixed.chain(more).collect())
+    }
+
+    /// Whether the field of this lower-case name is protected.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.iter().any(|protected| protected.as_str() == name)
+    }
 }
 
 /// The lower-case tokens of a list field (RFC 9110 §5.6.1). Bytes outside ASCII make no token.
@@ -60,9 +75,14 @@ pub fn upgrade(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
 }
 
 /// Makes a client's fields those of the request to the upstream. `upgrade` is the protocol that may pass.
-pub fn to_upstream(headers: &mut HeaderMap, client: IpAddr, upgrade: Option<HeaderValue>) {
+pub fn to_upstream(
+    headers: &mut HeaderMap,
+    client: IpAddr,
+    upgrade: Option<HeaderValue>,
+    protected: &Protected,
+) {
     let wants_trailers = tokens(headers, &TE).any(|token| token == "trailers");
-    strip_connection_fields(headers);
+    strip_connection_fields(headers, protected);
     for name in [FORWARDED, X_REAL_IP, http::header::EXPECT] {
         headers.remove(name);
     }
@@ -88,8 +108,8 @@ pub fn to_upstream(headers: &mut HeaderMap, client: IpAddr, upgrade: Option<Head
 }
 
 /// Makes an upstream's fields those of the answer to the client. Lengths are left out where the body tells its own.
-pub fn to_client(headers: &mut HeaderMap, keep_length: bool) {
-    strip_connection_fields(headers);
+pub fn to_client(headers: &mut HeaderMap, keep_length: bool, protected: &Protected) {
+    strip_connection_fields(headers, protected);
     if !keep_length {
         headers.remove(CONTENT_LENGTH);
     }
@@ -102,11 +122,11 @@ pub fn via(headers: &mut HeaderMap) {
 
 /// Connection fields and what `Connection` names. What must not be removed stays: a response's nomination of it is ignored,
 /// a request's was refused before.
-fn strip_connection_fields(headers: &mut HeaderMap) {
+fn strip_connection_fields(headers: &mut HeaderMap, protected: &Protected) {
     if headers.contains_key(CONNECTION) {
         let nominated: Vec<String> = tokens(headers, &CONNECTION).collect();
         for name in nominated {
-            if always_protected().all(|protected| protected.as_str() != name) {
+            if !protected.contains(&name) {
                 headers.remove(name.as_str());
             }
         }
@@ -136,6 +156,10 @@ mod tests {
             .collect()
     }
 
+    fn protected() -> Protected {
+        Protected::new(std::iter::once(HeaderName::from_static("idempotency-key")))
+    }
+
     fn spelled(headers: &HeaderMap) -> Vec<String> {
         let mut lines: Vec<String> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
@@ -157,7 +181,7 @@ mod tests {
             ("forwarded", "for=6.6.6.6"),
             ("accept", "*/*"),
         ]);
-        to_upstream(&mut request, "::ffff:10.1.2.3".parse().unwrap(), None);
+        to_upstream(&mut request, "::ffff:10.1.2.3".parse().unwrap(), None, &protected());
         assert_eq!(
             spelled(&request),
             [
@@ -174,11 +198,15 @@ mod tests {
     }
 
     #[test]
-    fn a_response_cannot_have_its_length_or_coding_removed_by_nomination() {
-        let mut response =
-            headers(&[("connection", "content-length, x-a"), ("content-length", "3"), ("x-a", "1")]);
-        to_client(&mut response, true);
-        assert_eq!(spelled(&response), ["content-length: 3"]);
+    fn a_response_cannot_have_a_protected_field_removed_by_nomination() {
+        let mut response = headers(&[
+            ("connection", "content-length, idempotency-key, x-a"),
+            ("content-length", "3"),
+            ("idempotency-key", "k"),
+            ("x-a", "1"),
+        ]);
+        to_client(&mut response, true, &protected());
+        assert_eq!(spelled(&response), ["content-length: 3", "idempotency-key: k"]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ use tracing::{error, info};
 
 use self::access::AccessLine;
 use self::body::{ReplyBody, RequestBody};
+use self::headers::Protected;
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
@@ -175,7 +176,7 @@ impl Proxy {
         let body = request::read_body(body, policy, &self.buffered_bytes).await?;
         let presented = request::present(&parts, &method, &host, &key, caller, &body, policy).await?;
         let (slot, reply) = Slot::new(line.take());
-        let work = Work::new(site, presented, parts, body, place, client);
+        let work = Work::new(site, presented, parts, body, place, client, self.names.protected());
         drop(self.tracker.spawn(self.clone().guarded(work, slot)));
         // The sender is gone without a word only if the work panicked: its permit has settled the key as unknown.
         reply.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
@@ -257,7 +258,7 @@ impl Proxy {
             Ok(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
             Ok(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
             Ok(Ok(response)) => {
-                let mut recording = Recording::begin(response, policy);
+                let mut recording = Recording::begin(response, policy, self.names.protected());
                 (recording.record(deadline, slot, policy).await, Some(recording))
             }
         }
@@ -347,8 +348,9 @@ impl Work {
         body: Buffered,
         place: OwnedSemaphorePermit,
         client: IpAddr,
+        protected: &Protected,
     ) -> Self {
-        headers::to_upstream(&mut parts.headers, client, None);
+        headers::to_upstream(&mut parts.headers, client, None, protected);
         let (body, share) = body.into_body();
         let request = outbound(parts, RequestBody::Whole(body));
         Self { site: site.clone(), presented, request, held: (place, share) }

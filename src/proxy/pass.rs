@@ -29,7 +29,7 @@ impl Proxy {
         let is_head = parts.method == Method::HEAD;
         let upgrade = headers::upgrade(&parts.headers, &site.route.upgrades);
         let downstream = upgrade.is_some().then(|| tunnel::upgrade(&mut parts));
-        headers::to_upstream(&mut parts.headers, client, upgrade);
+        headers::to_upstream(&mut parts.headers, client, upgrade, self.names.protected());
         let request = outbound(parts, RequestBody::Stream(body));
         let begun = Instant::now();
         let sent =
@@ -43,11 +43,11 @@ impl Proxy {
         };
         line.end(response.status(), RequestOutcome::Passed);
         if let Some(downstream) = downstream.filter(|_| reply::is_switch(response.status())) {
-            return Ok(tunnel::join(downstream, response));
+            return Ok(tunnel::join(downstream, response, self.names.protected()));
         }
         let mut response = response.map(ReplyBody::Stream);
         let keep_length = is_head || reply::is_bodyless_with_length(response.status());
-        headers::to_client(response.headers_mut(), keep_length);
+        headers::to_client(response.headers_mut(), keep_length, self.names.protected());
         headers::via(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         Ok(response)

@@ -130,6 +130,10 @@ pub struct Upstream {
     pub max_reuse_idle: Duration,
     /// How many idle connections are kept for each endpoint.
     pub max_idle_connections: usize,
+    /// How many fields a response may have.
+    pub max_response_headers: usize,
+    /// How many bytes a response head may have.
+    pub max_response_header_bytes: usize,
     /// What `Host` the upstream sees.
     pub host: UpstreamHost,
 }

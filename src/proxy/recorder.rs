@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::body::ReplyBody;
-use super::headers;
+use super::headers::{self, Protected};
 use super::outcome::RequestOutcome;
 use super::policy::GuardPolicy;
 use super::relay::{Relay, relay};
@@ -46,10 +46,10 @@ pub struct Recording {
 impl Recording {
     /// Begins with the response head.
     #[must_use]
-    pub fn begin(response: Response<UpstreamBody>, policy: &GuardPolicy) -> Self {
+    pub fn begin(response: Response<UpstreamBody>, policy: &GuardPolicy, protected: &Protected) -> Self {
         let (mut parts, body) = response.into_parts();
         // A body that is not there (a 304's, say) may still have its length told; any other tells its own.
-        headers::to_client(&mut parts.headers, reply::is_bodyless_with_length(parts.status));
+        headers::to_client(&mut parts.headers, reply::is_bodyless_with_length(parts.status), protected);
         if !parts.headers.contains_key(DATE)
             && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
         {

@@ -2,6 +2,7 @@
 //!
 //! Owns every HTTP status that Oncegate chooses, in one exhaustive table, and the form of a problem (RFC 9457).
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -197,10 +198,17 @@ fn plain(status: StatusCode, text: &'static str) -> Response<ReplyBody> {
 }
 
 /// A field that cannot be written is left out: it came from an upstream through the same check.
-fn append<'a>(headers: &mut HeaderMap, fields: impl Iterator<Item = (&'a str, &'a [u8])>, shared: &Bytes) {
+fn append<'a>(
+    headers: &mut HeaderMap,
+    fields: impl Iterator<Item = (&'a str, Cow<'a, [u8]>)>,
+    shared: &Bytes,
+) {
     for (name, value) in fields {
         let name = HeaderName::from_bytes(name.as_bytes());
-        let value = HeaderValue::from_maybe_shared(shared.slice_ref(value));
+        let value = HeaderValue::from_maybe_shared(match value {
+            Cow::Borrowed(value) => shared.slice_ref(value),
+            Cow::Owned(value) => value.into(),
+        });
         if let (Ok(name), Ok(value)) = (name, value) {
             headers.append(name, value);
         }

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::body::WholeBody;
-use super::headers::{self, METHOD_OVERRIDES};
+use super::headers::{self, METHOD_OVERRIDES, Protected};
 use super::path;
 use super::policy::{CallerSource, GuardPolicy, OnOtherCaller, Params};
 use super::problem::{BadRequest, Problem};
@@ -43,7 +43,7 @@ pub struct Framing {
 /// Names that only one spelling may carry, over all routes.
 #[derive(Debug)]
 pub struct Names {
-    protected: HashSet<HeaderName>,
+    protected: Protected,
     guarded_methods: HashSet<Method>,
 }
 
@@ -62,17 +62,20 @@ impl Names {
     /// The names that the routes of `params` protect.
     #[must_use]
     pub fn new(params: &Params) -> Self {
-        let mut protected: HashSet<HeaderName> = headers::always_protected().collect();
-        let mut guarded_methods = HashSet::new();
-        for policy in params.routes.iter().filter_map(|route| route.guard.as_ref()) {
-            protected.extend(policy.header.iter().cloned());
-            protected.extend(policy.caller.iter().map(|source| match source {
-                CallerSource::Header(name) => name.clone(),
-                CallerSource::Cookie(_) => COOKIE,
-            }));
-            guarded_methods.extend(policy.methods.iter().cloned());
-        }
-        Self { protected, guarded_methods }
+        let policies = || params.routes.iter().filter_map(|route| route.guard.as_ref());
+        let keys = policies().flat_map(|policy| policy.header.iter().cloned());
+        let callers = policies().flat_map(|policy| &policy.caller).map(|source| match source {
+            CallerSource::Header(name) => name.clone(),
+            CallerSource::Cookie(_) => COOKIE,
+        });
+        let guarded_methods = policies().flat_map(|policy| policy.methods.iter().cloned()).collect();
+        Self { protected: Protected::new(keys.chain(callers)), guarded_methods }
+    }
+
+    /// The fields that no spelling may imitate.
+    #[must_use]
+    pub const fn protected(&self) -> &Protected {
+        &self.protected
     }
 
     /// Refuses what is malformed or could be read in two ways, on every route. Returns the host in the form that routes and
@@ -85,14 +88,13 @@ impl Names {
         check_framing(&parts.headers, framing)?;
         for name in parts.headers.keys().filter(|name| name.as_str().contains('_')) {
             let hyphenated = name.as_str().replace('_', "-");
-            if self.protected.iter().any(|protected| protected.as_str() == hyphenated) {
+            if self.protected.contains(&hyphenated) {
                 return Err(BadRequest::Underscore(name.to_string(), hyphenated));
             }
         }
         if parts.headers.contains_key(CONNECTION) {
-            let nominated = headers::tokens(&parts.headers, &CONNECTION)
-                .find(|token| self.protected.iter().any(|protected| protected.as_str() == token));
-            if let Some(name) = nominated {
+            let mut nominated = headers::tokens(&parts.headers, &CONNECTION);
+            if let Some(name) = nominated.find(|token| self.protected.contains(token)) {
                 return Err(BadRequest::Nominated(name));
             }
         }

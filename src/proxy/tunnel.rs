@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::body::{ReplyBody, WholeBody};
-use super::headers;
+use super::headers::{self, Protected};
 use super::upstream::UpstreamBody;
 
 /// The client's connection, as it will be once the switch is answered.
@@ -25,11 +25,15 @@ pub fn upgrade(parts: &mut Parts) -> OnUpgrade {
 
 /// Answers the client's switch with the upstream's, and joins the two connections until one ends.
 #[must_use]
-pub fn join(downstream: OnUpgrade, mut response: Response<UpstreamBody>) -> Response<ReplyBody> {
+pub fn join(
+    downstream: OnUpgrade,
+    mut response: Response<UpstreamBody>,
+    protected: &Protected,
+) -> Response<ReplyBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let protocol = response.headers().get(UPGRADE).cloned();
     let (mut parts, _) = response.into_parts();
-    headers::to_client(&mut parts.headers, false);
+    headers::to_client(&mut parts.headers, false, protected);
     headers::via(&mut parts.headers);
     if let Some(protocol) = protocol {
         parts.headers.insert(CONNECTION, http::HeaderValue::from_static("upgrade"));

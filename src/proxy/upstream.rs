@@ -74,7 +74,7 @@ impl Upstream {
     #[must_use]
     pub fn new(params: policy::Upstream) -> Self {
         let endpoint = |endpoint: &policy::Endpoint| Endpoint {
-            connector: Connector::new(endpoint, params.connect_timeout),
+            connector: Connector::new(endpoint, &params),
             pool: Arc::new(Pool::new(params.max_idle_connections)),
             host: match params.host {
                 UpstreamHost::Client => None,

@@ -6,7 +6,8 @@
 //!
 //! An answer is put into the cache before its entry becomes completed, and the cache is read under the entry's lock, so a
 //! reader never finds a completed entry whose answer is still to come. No lock is held over an await, and nothing that is
-//! done under one can panic, so a poisoned lock is as good as any.
+//! done under one can panic, so a poisoned lock is as good as any. The clock is read under the lock too: what one method
+//! saw lapse or expire, no later one finds running.
 
 mod answers;
 mod clock;
@@ -109,14 +110,12 @@ impl MemoryStore {
     }
 
     fn try_insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError> {
-        let now = self.clock.now();
-        let record = Record::new(id, claim, now, self.clock.after(claim.lease), millis(claim.ttl));
         let mut shard = self.shard(id);
+        let (now, lease_ends_at) = (self.clock.now(), self.clock.after(claim.lease));
         let expired = match shard.stored(id) {
             Some(standing) if now < standing.expires_at() => {
                 let reading = standing.read(now);
-                if standing.owner() == claim.owner {
-                    let lease_ends_at = self.clock.after(claim.lease);
+                if standing.owner() == claim.owner && matches!(reading, Reading::InFlight { .. }) {
                     shard.change(id, now, |standing| standing.renew(now, lease_ends_at));
                     return Ok(Insert::Inserted);
                 }
@@ -131,7 +130,7 @@ impl MemoryStore {
                 None
             }
         };
-        shard.put(record, claim.caller);
+        shard.put(Record::new(id, claim, now, lease_ends_at, millis(claim.ttl)), claim.caller);
         drop(shard);
         if let Some(answer) = expired {
             self.answers.drop(answer);
@@ -230,8 +229,8 @@ impl Store for MemoryStore {
     }
 
     async fn lookup(&self, id: &RequestId) -> Result<Option<Entry>, StoreError> {
-        let now = self.clock.now();
         let shard = self.shard(id);
+        let now = self.clock.now();
         Ok(shard.live(id, now).map(|record| self.entry(&shard, record, now)))
     }
 
@@ -246,8 +245,9 @@ impl Store for MemoryStore {
     }
 
     async fn renew(&self, id: &RequestId, owner: Owner, lease: Duration) -> Result<Write, StoreError> {
+        let mut shard = self.shard(id);
         let (now, ends_at) = (self.clock.now(), self.clock.after(lease));
-        let renewed = self.shard(id).change(id, now, |standing| {
+        let renewed = shard.change(id, now, |standing| {
             let owns = standing.owner() == owner;
             owns && standing.renew(now, ends_at)
         });
@@ -283,8 +283,8 @@ impl Store for MemoryStore {
     }
 
     async fn remove(&self, id: &RequestId, owner: Owner) -> Result<Write, StoreError> {
-        let now = self.clock.now();
         let mut shard = self.shard(id);
+        let now = self.clock.now();
         if shard.live(id, now).is_none_or(|standing| standing.owner() != owner) {
             return Ok(Write::Lost);
         }
@@ -329,11 +329,11 @@ impl Store for MemoryStore {
     }
 
     async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {
-        let now = self.clock.now();
         let mut first = BTreeMap::new();
         let mut more = false;
         for shard in &self.shards {
             let shard = lock(shard);
+            let now = self.clock.now();
             for record in shard.iter().filter(|record| now < record.expires_at()) {
                 let Some(claimed_at_ms) = record.claimed_at() else { continue };
                 let cursor = Cursor { claimed_at_ms, id: record.id };
@@ -345,15 +345,20 @@ impl Store for MemoryStore {
                 if full && first.last_key_value().is_none_or(|(last, _)| *last < cursor) {
                     continue;
                 }
-                let age = Duration::from_millis(now.saturating_sub(claimed_at_ms));
-                first.insert(cursor, Listed { id: record.id, age, entry: self.entry(&shard, record, now) });
+                first.insert(cursor, self.entry(&shard, record, now));
                 if full {
                     first.pop_last();
                 }
             }
         }
         let next = first.last_key_value().map(|(last, _)| *last).filter(|_| more);
-        Ok(Page { entries: first.into_values().collect(), next })
+        let now = self.clock.now();
+        let listed = |(Cursor { claimed_at_ms, id }, entry)| Listed {
+            id,
+            age: Duration::from_millis(now.saturating_sub(claimed_at_ms)),
+            entry,
+        };
+        Ok(Page { entries: first.into_iter().map(listed).collect(), next })
     }
 }
 

@@ -43,9 +43,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`StoreError::Unavailable`] if the store cannot be asked.
     async fn lookup(&self, id: &RequestId) -> Result<Option<Entry>, StoreError>;
 
-    /// Inserts an in-flight entry, unless a live one stands there. A claim whose own token stands there is
-    /// [`Insert::Inserted`] again (a re-sent claim), and so is one whose `replaces` names an `Unknown` entry that stands
-    /// there. At its bound a store first drops what has expired.
+    /// Inserts an in-flight entry, unless a live one stands there. A claim whose own token stands there, still in flight,
+    /// is [`Insert::Inserted`] again and begins its lease anew (a re-sent claim). One whose `replaces` names an `Unknown`
+    /// entry that stands there takes its place. At its bound a store first drops what has expired.
     ///
     /// # Errors
     ///

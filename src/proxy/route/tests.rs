@@ -57,7 +57,7 @@ fn routes(patterns: &[&str]) -> Routes {
 }
 
 fn refused(routes: &[Route]) -> RouteError {
-    Routes::new(routes).err().expect("these routes cannot serve together")
+    Routes::new(routes).expect_err("these routes cannot serve together")
 }
 
 /// Whether a POST finds an unguarded route and is taken for another spelling of a guarded one.

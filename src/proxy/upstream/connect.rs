@@ -14,32 +14,35 @@ use super::socket::Socket;
 use crate::idempotency::NotSentCause;
 use crate::proxy::policy;
 
-/// The largest response head that is read.
-const MAX_RESPONSE_HEADER_BYTES: usize = 64 * 1024;
-
 #[derive(Debug)]
 pub(super) struct Connector {
     host: String,
     port: u16,
     connect_timeout: Duration,
+    http1: Builder,
     /// Never waited for: an idle connection has no work to finish.
     connections: TaskTracker,
 }
 
 impl Connector {
-    pub(super) fn new(endpoint: &policy::Endpoint, connect_timeout: Duration) -> Self {
-        let (host, port) = (endpoint.host.clone(), endpoint.port);
-        Self { host, port, connect_timeout, connections: TaskTracker::new() }
+    pub(super) fn new(endpoint: &policy::Endpoint, params: &policy::Upstream) -> Self {
+        let mut http1 = Builder::new();
+        http1.max_headers(params.max_response_headers).max_header_size(params.max_response_header_bytes);
+        Self {
+            host: endpoint.host.clone(),
+            port: endpoint.port,
+            connect_timeout: params.connect_timeout,
+            http1,
+            connections: TaskTracker::new(),
+        }
     }
 
     /// A connection that has sent nothing yet.
     pub(super) async fn connect(&self) -> Result<Connection, NotSentCause> {
         let connecting = timeout(self.connect_timeout, self.dial());
         let stream = connecting.await.unwrap_or(Err(NotSentCause::ConnectTimeout))?;
-        let mut http1 = Builder::new();
-        http1.max_header_size(MAX_RESPONSE_HEADER_BYTES);
         let (socket, probe) = Socket::new(stream);
-        let handshake = http1.handshake(TokioIo::new(socket)).await;
+        let handshake = self.http1.handshake(TokioIo::new(socket)).await;
         let (sender, connection) = handshake.map_err(|_| NotSentCause::ConnectFailed)?;
         let driven = async move {
             if let Err(error) = connection.with_upgrades().await {

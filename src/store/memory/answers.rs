@@ -118,3 +118,21 @@ impl Hasher for Spread {
 fn weight(answer: &Answer) -> u32 {
     u32::try_from(answer.as_bytes().len()).unwrap_or(u32::MAX).saturating_add(OVERHEAD_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn big_answers_do_not_pile_up_beyond_the_bound() {
+        const MAX_BYTES: u64 = 1 << 20;
+        let answers = Answers::new(MAX_BYTES);
+        let big = Answer::new(200, [].into_iter(), &[0; 100_000], [].into_iter()).unwrap();
+        for number in 0..100 {
+            assert!(answers.keep(&big).is_some(), "answer {number}");
+            let bytes: u64 = answers.cache.iter().map(|(_, answer)| u64::from(weight(&answer))).sum();
+            assert!(bytes <= MAX_BYTES, "{bytes} bytes after answer {number}");
+        }
+        assert_eq!(answers.evicted(), 90);
+    }
+}

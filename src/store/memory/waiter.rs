@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::idempotency::RequestId;
 
 use super::MemoryStore;
-use super::record::{Reading, Record};
+use super::record::Reading;
 
 pub(super) struct Waiter<'a> {
     store: &'a MemoryStore,
@@ -19,9 +19,9 @@ pub(super) struct Waiter<'a> {
 impl<'a> Waiter<'a> {
     /// Registers for the entry under `id`, and says when its lease ends; `None` if it is not in flight.
     pub(super) fn register(store: &'a MemoryStore, id: &'a RequestId) -> Option<(Self, Instant)> {
-        let now = store.clock.now();
         let mut shard = store.shard(id);
-        match shard.live(id, now).map(|record: &Record| record.read(now))? {
+        let now = store.clock.now();
+        match shard.live(id, now)?.read(now) {
             Reading::InFlight { lease_ends_at } => {
                 let channel = Some(shard.wait_for(id));
                 Some((Self { store, id, channel }, store.clock.instant(lease_ends_at)))
