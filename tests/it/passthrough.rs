@@ -218,9 +218,9 @@ async fn a_client_that_leaves_while_nothing_comes_takes_its_request_along() {
         client.send(&Request::get("/events")).await;
         client.read_until("he").await;
         if how == "reset" {
-            client.reset()
+            client.reset();
         } else {
-            client.close()
+            client.close();
         }
         upstream.hang_ups_to_be(n + 1).await;
     }
