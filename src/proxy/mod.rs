@@ -7,7 +7,7 @@ pub mod access;
 pub mod body;
 pub mod headers;
 pub mod outcome;
-mod pass;
+pub mod pass;
 pub mod path;
 pub mod policy;
 pub mod problem;
@@ -45,6 +45,7 @@ use self::reply::{Replies, Reply};
 use self::request::{Buffered, Framing, Names};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
+use self::socket::Probe;
 use self::upstream::{SendError, Upstream};
 use crate::guard::{Admission, Guard, Permit, Settled};
 use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
@@ -72,6 +73,15 @@ struct Site {
     name: Arc<str>,
     route: Route,
     upstream: Arc<Upstream>,
+}
+
+/// Who sent a request, and the socket it came by.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The client's address.
+    pub address: IpAddr,
+    /// Its connection.
+    pub connection: Probe,
 }
 
 /// A guarded request that is ready to run.
@@ -136,11 +146,11 @@ impl Proxy {
     pub async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        client: IpAddr,
+        client: Client,
         framing: Option<Framing>,
     ) -> Response<ReplyBody> {
-        let mut line = AccessLine::begin(self.access_log, client, request.method());
-        self.serve(request, client, framing, &mut line).await.unwrap_or_else(|problem| {
+        let mut line = AccessLine::begin(self.access_log, client.address, request.method());
+        self.serve(request, &client, framing, &mut line).await.unwrap_or_else(|problem| {
             let Reply { response, outcome } = self.replies.problem(&problem);
             line.end(response.status(), outcome);
             response
@@ -150,7 +160,7 @@ impl Proxy {
     async fn serve(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        client: IpAddr,
+        client: &Client,
         framing: Option<Framing>,
         line: &mut AccessLine,
     ) -> Result<Response<ReplyBody>, Problem> {
@@ -177,7 +187,7 @@ impl Proxy {
         let body = request::read_body(body, policy, &self.buffered_bytes).await?;
         let presented = request::present(&parts, &method, &host, &key, caller, &body, policy).await?;
         let (slot, reply) = Slot::new(line.take());
-        let work = Work::new(site, presented, parts, body, place, client, self.names.protected());
+        let work = Work::new(site, presented, parts, body, place, client.address, self.names.protected());
         drop(self.tracker.spawn(self.clone().guarded(work, slot)));
         // The sender is gone without a word only if the work panicked: its permit has settled the key as unknown.
         reply.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
