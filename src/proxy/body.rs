@@ -9,8 +9,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
+use super::pass::PassedBody;
 use super::relay::RelayBody;
-use super::upstream::{ResponseError, UpstreamBody};
+use super::upstream::ResponseError;
 
 /// A body that is in memory.
 #[derive(Debug, Default)]
@@ -36,12 +37,15 @@ pub enum ReplyBody {
     /// A guarded answer that is being recorded while it is sent.
     Relay(RelayBody),
     /// Passed on as it comes.
-    Stream(UpstreamBody),
+    Stream(PassedBody),
 }
 
 /// Why a body ends early. The connection it was to be written to breaks.
 #[derive(Debug, Error)]
 pub enum BodyError {
+    /// The client has left.
+    #[error("the client has left")]
+    ClientGone,
     /// The client's body broke off.
     #[error("the request broke off: {0}")]
     Request(#[from] hyper::Error),
@@ -131,7 +135,7 @@ impl Body for ReplyBody {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
             Self::Relay(body) => Pin::new(body).poll_frame(cx),
-            Self::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Response),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
         }
     }
 

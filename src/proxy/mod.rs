@@ -5,9 +5,10 @@
 
 pub mod access;
 pub mod body;
+mod detach;
 pub mod headers;
 pub mod outcome;
-mod pass;
+pub mod pass;
 pub mod path;
 pub mod policy;
 pub mod problem;
@@ -36,15 +37,17 @@ use tracing::{error, info};
 
 use self::access::AccessLine;
 use self::body::{ReplyBody, RequestBody};
+use self::detach::Detachable;
 use self::headers::Protected;
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
 use self::recorder::Recording;
 use self::reply::{Replies, Reply};
-use self::request::{Buffered, Framing, Names};
+use self::request::{Framing, Names, Whole};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
+use self::socket::Probe;
 use self::upstream::{SendError, Upstream};
 use crate::guard::{Admission, Guard, Permit, Settled};
 use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
@@ -74,14 +77,23 @@ struct Site {
     upstream: Arc<Upstream>,
 }
 
-/// A guarded request that is ready to run.
+/// Who sent a request, and the socket it came by.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The client's address.
+    pub address: IpAddr,
+    /// Its connection.
+    pub connection: Probe,
+}
+
+/// A guarded request that was read whole, from where on it does not depend on its client.
 #[derive(Debug)]
 struct Work {
     site: Arc<Site>,
-    presented: Presented,
-    request: Request<RequestBody>,
-    /// A place among the guarded requests, and a share of the buffered bytes.
-    held: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    whole: Whole,
+    client: IpAddr,
+    /// Held until the attempt is settled.
+    place: OwnedSemaphorePermit,
 }
 
 impl Proxy {
@@ -136,11 +148,11 @@ impl Proxy {
     pub async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        client: IpAddr,
+        client: Client,
         framing: Option<Framing>,
     ) -> Response<ReplyBody> {
-        let mut line = AccessLine::begin(self.access_log, client, request.method());
-        self.serve(request, client, framing, &mut line).await.unwrap_or_else(|problem| {
+        let mut line = AccessLine::begin(self.access_log, client.address, request.method());
+        self.serve(request, &client, framing, &mut line).await.unwrap_or_else(|problem| {
             let Reply { response, outcome } = self.replies.problem(&problem);
             line.end(response.status(), outcome);
             response
@@ -150,7 +162,7 @@ impl Proxy {
     async fn serve(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        client: IpAddr,
+        client: &Client,
         framing: Option<Framing>,
         line: &mut AccessLine,
     ) -> Result<Response<ReplyBody>, Problem> {
@@ -175,22 +187,26 @@ impl Proxy {
         let caller = request::caller(&parts.headers, policy)?;
         let place = self.guarded_places.clone().try_acquire_owned().map_err(|_| Problem::Overloaded)?;
         let body = request::read_body(body, policy, &self.buffered_bytes).await?;
-        let presented = request::present(&parts, &method, &host, &key, caller, &body, policy).await?;
+        let whole = Whole { parts, method, host, key, caller, body };
         let (slot, reply) = Slot::new(line.take());
-        let work = Work::new(site, presented, parts, body, place, client, self.names.protected());
-        drop(self.tracker.spawn(self.clone().guarded(work, slot)));
-        // The sender is gone without a word only if the work panicked: its permit has settled the key as unknown.
-        reply.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
+        let work = Work { site: site.clone(), whole, client: client.address, place };
+        let work = Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker);
+        work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
     }
 
-    /// Runs apart from the client: whatever happens to it, the work is done, recorded and settled (I8).
+    /// Does not depend on the client: whatever happens to it, the work is done, recorded and settled (I8).
     async fn guarded(self: Arc<Self>, work: Work, mut slot: Slot) {
-        let Work { site, presented, request, held } = work;
+        let Work { site, whole, client, place } = work;
         let Some(policy) = &site.route.guard else { return };
+        let presented = match whole.present(policy).await {
+            Ok(presented) => presented,
+            Err(problem) => return slot.reply(self.replies.problem(&problem)),
+        };
         let permit = match self.admit(&presented, policy).await {
             Ok(permit) => permit,
             Err(refusal) => return slot.reply(*refusal),
         };
+        let (request, share) = outbound_whole(whole, client, self.names.protected());
         let exchange = self.exchange(&site, policy, request, permit.as_ref(), &mut slot);
         let (attempt, recording) = match &permit {
             Some(permit) => permit.holding(exchange).await,
@@ -200,7 +216,7 @@ impl Proxy {
             Some(permit) => Some(permit.settle(attempt.clone()).await),
             None => None,
         };
-        drop(held);
+        drop((place, share));
         self.respond(attempt, recording, settled, slot, policy).await;
     }
 
@@ -341,21 +357,16 @@ impl Proxy {
     }
 }
 
-impl Work {
-    fn new(
-        site: &Arc<Site>,
-        presented: Presented,
-        mut parts: Parts,
-        body: Buffered,
-        place: OwnedSemaphorePermit,
-        client: IpAddr,
-        protected: &Protected,
-    ) -> Self {
-        headers::to_upstream(&mut parts.headers, client, None, protected);
-        let (body, share) = body.into_body();
-        let request = outbound(parts, RequestBody::Whole(body));
-        Self { site: site.clone(), presented, request, held: (place, share) }
-    }
+/// A guarded request as it is sent, and its share of the bytes that may be held at once.
+fn outbound_whole(
+    whole: Whole,
+    client: IpAddr,
+    protected: &Protected,
+) -> (Request<RequestBody>, Option<OwnedSemaphorePermit>) {
+    let Whole { mut parts, body, .. } = whole;
+    headers::to_upstream(&mut parts.headers, client, None, protected);
+    let (body, share) = body.into_body();
+    (outbound(parts, RequestBody::Whole(body)), share)
 }
 
 /// The request as it is sent: in origin form (RFC 9112 §3.2.1), with the bytes that were matched.

@@ -1,19 +1,39 @@
 //! Requests that are not guarded: they stream through both ways, unbuffered.
+//!
+//! A client that leaves takes its request along. hyper does not tell while nothing is written, so that the connection is
+//! looked at whenever nothing has come from the upstream for a while.
 
-use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, Version};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::access::AccessLine;
-use super::body::{ReplyBody, RequestBody};
+use super::body::{BodyError, ReplyBody, RequestBody};
 use super::outcome::RequestOutcome;
 use super::problem::Problem;
-use super::upstream::SendError;
-use super::{Proxy, Site, headers, outbound, reply, tunnel};
+use super::socket::Probe;
+use super::upstream::{SendError, UpstreamBody};
+use super::{Client, Proxy, Site, headers, outbound, reply, tunnel};
 use crate::idempotency::UnknownCause;
+
+/// How long nothing comes from the upstream before the client's connection is looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// A response body that ends with its client.
+#[derive(Debug)]
+pub struct PassedBody {
+    body: UpstreamBody,
+    connection: Probe,
+    /// Runs while nothing comes.
+    silence: Option<Pin<Box<Sleep>>>,
+}
 
 impl Proxy {
     /// Streams the request to the upstream and the answer to the client. A client that leaves ends the exchange.
@@ -22,34 +42,86 @@ impl Proxy {
         site: &Site,
         mut parts: Parts,
         body: Incoming,
-        client: IpAddr,
+        client: &Client,
         line: &mut AccessLine,
     ) -> Result<Response<ReplyBody>, Problem> {
         let params = site.upstream.params();
         let is_head = parts.method == Method::HEAD;
         let upgrade = headers::upgrade(&parts.headers, &site.route.upgrades);
         let downstream = upgrade.is_some().then(|| tunnel::upgrade(&mut parts));
-        headers::to_upstream(&mut parts.headers, client, upgrade, self.names.protected());
+        headers::to_upstream(&mut parts.headers, client.address, upgrade, self.names.protected());
         let request = outbound(parts, RequestBody::Stream(body));
         let begun = Instant::now();
-        let sent =
-            timeout(params.response_timeout, site.upstream.send(request, params.idle_timeout, || true)).await;
+        let sending = site.upstream.send(request, params.idle_timeout, || true);
+        let sent = while_there(client, params.response_timeout, sending).await;
         line.upstream(begun.elapsed());
-        let response = match sent {
-            Ok(Ok(response)) => response,
-            Ok(Err(SendError::NotSent(cause))) => return Err(Problem::Unreachable { cause }),
-            Ok(Err(SendError::Lost(cause))) => return Err(Problem::OutcomeUnknown { cause }),
-            Err(_) => return Err(Problem::OutcomeUnknown { cause: UnknownCause::AttemptTimeout }),
+        let response = match sent? {
+            Ok(response) => response,
+            Err(SendError::NotSent(cause)) => return Err(Problem::Unreachable { cause }),
+            Err(SendError::Lost(cause)) => return Err(Problem::OutcomeUnknown { cause }),
         };
         line.end(response.status(), RequestOutcome::Passed);
         if let Some(downstream) = downstream.filter(|_| reply::is_switch(response.status())) {
             return Ok(tunnel::join(downstream, response, self.names.protected()));
         }
-        let mut response = response.map(ReplyBody::Stream);
+        let connection = client.connection.clone();
+        let mut response =
+            response.map(|body| ReplyBody::Stream(PassedBody { body, connection, silence: None }));
         let keep_length = is_head || reply::is_bodyless_with_length(response.status());
         headers::to_client(response.headers_mut(), keep_length, self.names.protected());
         headers::via(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
+    }
+}
+
+/// Drives `work` to its end, unless the client leaves or its patience is over.
+async fn while_there<T>(
+    client: &Client,
+    patience: Duration,
+    work: impl Future<Output = T>,
+) -> Result<T, Problem> {
+    let deadline = Instant::now() + patience;
+    let mut work = pin!(work);
+    loop {
+        let look_at = deadline.min(Instant::now() + LOOK_AFTER);
+        match timeout_at(look_at, &mut work).await {
+            Ok(done) => return Ok(done),
+            Err(_) if client.connection.has_left() => return Err(Problem::ClientGone),
+            Err(_) if look_at == deadline => {
+                return Err(Problem::OutcomeUnknown { cause: UnknownCause::AttemptTimeout });
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Body for PassedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.silence = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Response)));
+        }
+        while self.silence.get_or_insert_with(|| Box::pin(sleep(LOOK_AFTER))).as_mut().poll(cx).is_ready() {
+            if self.connection.has_left() {
+                return Poll::Ready(Some(Err(BodyError::ClientGone)));
+            }
+            self.silence = None;
+        }
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

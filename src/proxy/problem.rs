@@ -29,6 +29,9 @@ pub enum Problem {
         /// The authentication scheme.
         scheme: &'static str,
     },
+    /// The client has left: nobody reads this.
+    #[error("the client has left")]
+    ClientGone,
     /// A request with this key is at work.
     #[error(
         "a request with this key is still at work; ask again after the time in Retry-After, with the same key"
@@ -189,6 +192,7 @@ impl Problem {
             Self::BadRequest(_) => "bad-request",
             Self::BodyInvalid(_) => "body-invalid",
             Self::CallerUnstable { .. } => "caller-unstable",
+            Self::ClientGone => "client-gone",
             Self::InFlight { .. } => "request-in-flight",
             Self::KeyInvalid(_) => "key-invalid",
             Self::KeyMissing { .. } => "key-missing",
@@ -216,6 +220,7 @@ impl Problem {
             Self::BadRequest(_) => "The request is malformed or ambiguous",
             Self::BodyInvalid(_) => "The request body is not what this route compares",
             Self::CallerUnstable { .. } => "The caller cannot be told",
+            Self::ClientGone => "The client has left",
             Self::InFlight { .. } => "A request with this key is in flight",
             Self::KeyInvalid(_) => "The idempotency key is not valid",
             Self::KeyMissing { .. } => "An idempotency key is required",
@@ -243,6 +248,7 @@ impl Problem {
             Self::BadRequest(_) | Self::BodyInvalid(_) | Self::CallerUnstable { .. } => {
                 RequestOutcome::Refused
             }
+            Self::ClientGone => RequestOutcome::ClientGone,
             Self::InFlight { .. } => RequestOutcome::InFlight,
             Self::KeyInvalid(_) => RequestOutcome::KeyInvalid,
             Self::KeyMissing { .. } => RequestOutcome::KeyMissing,

@@ -239,6 +239,8 @@ fn row(problem: &Problem) -> Row {
             ours(StatusCode::BAD_REQUEST)
         }
         Problem::CallerUnstable { .. } => ours(StatusCode::INTERNAL_SERVER_ERROR),
+        // For the log alone: the status that proxies write there where nobody was left to read one.
+        Problem::ClientGone => closing(StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)),
         Problem::InFlight { retry_after } => {
             Row { retry_after: Some(*retry_after), ..ours(StatusCode::CONFLICT) }
         }

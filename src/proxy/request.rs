@@ -25,7 +25,7 @@ use super::path;
 use super::policy::{CallerSource, GuardPolicy, OnOtherCaller, Params};
 use super::problem::{BadRequest, Problem};
 use crate::idempotency::{
-    CallerHash, CallerHasher, Key, Payload, Presented, RequestId, Scope, unstable_authorization,
+    CallerHash, CallerHasher, Fingerprint, Key, Payload, Presented, RequestId, Scope, unstable_authorization,
 };
 
 /// Bodies larger than this are hashed on a thread of their own: hashing must not hold up other requests.
@@ -47,7 +47,7 @@ pub struct Names {
     guarded_methods: HashSet<Method>,
 }
 
-/// A guarded request, read whole.
+/// The body of a guarded request.
 #[derive(Debug)]
 pub struct Buffered {
     /// The bytes.
@@ -56,6 +56,23 @@ pub struct Buffered {
     pub trailers: HeaderMap,
     /// Its share of the bytes that may be held at once.
     share: Option<OwnedSemaphorePermit>,
+}
+
+/// A guarded request that was read whole.
+#[derive(Debug)]
+pub struct Whole {
+    /// The head.
+    pub parts: Parts,
+    /// The method by which it is guarded.
+    pub method: Method,
+    /// The host, in the form that ids are made of.
+    pub host: String,
+    /// The key.
+    pub key: Key,
+    /// Who calls.
+    pub caller: CallerHash,
+    /// The body.
+    pub body: Buffered,
 }
 
 impl Names {
@@ -188,9 +205,11 @@ pub async fn read_body(
                 Ok(data) if whole.data.len() + rest.len() + data.len() > max_bytes => return Err(too_large()),
                 Ok(data) => {
                     whole.hold(budget, data.len())?;
-                    if whole.data.is_empty() {
+                    // One frame, as most bodies are, is taken as it is; several are gathered.
+                    if whole.data.is_empty() && rest.is_empty() {
                         whole.data = data;
                     } else {
+                        rest.extend_from_slice(&std::mem::take(&mut whole.data));
                         rest.extend_from_slice(&data);
                     }
                 }
@@ -198,54 +217,57 @@ pub async fn read_body(
             }
         }
         if !rest.is_empty() {
-            whole.data = [&whole.data[..], &rest[..]].concat().into();
+            whole.data = rest.freeze();
         }
         Ok(whole)
     };
     timeout(policy.request_body_timeout, reading).await.unwrap_or(Err(Problem::RequestTimeout))
 }
 
-/// The request as the guard sees it.
-///
-/// # Errors
-///
-/// [`Problem::BodyInvalid`] if the route compares JSON and the body is none.
-pub async fn present(
-    parts: &Parts,
-    method: &Method,
-    host: &str,
-    key: &Key,
-    caller: CallerHash,
-    body: &Buffered,
-    policy: &GuardPolicy,
-) -> Result<Presented, Problem> {
-    let isolated = policy.on_other_caller == OnOtherCaller::Isolate;
-    let path = path::identity(parts.uri.path());
-    let scope = Scope { method: method.as_str(), host, path: &path, caller: isolated.then_some(&caller) };
-    let id = RequestId::derive(&scope, key);
-    let counted =
-        std::iter::once(&CONTENT_TYPE).chain(&policy.fingerprint_headers).chain(METHOD_OVERRIDES.iter());
-    let fields = counted.flat_map(|name| {
-        parts.headers.get_all(name).into_iter().map(|value| (name.as_str(), value.as_bytes()))
-    });
-    let query = parts.uri.query();
-    let hashed = if body.data.len() <= HASH_INLINE_BYTES {
-        let fields: Vec<(&str, &[u8])> = fields.collect();
-        policy.fingerprint.fingerprint(&Payload { query, fields: &fields, body: &body.data })
-    } else {
+impl Whole {
+    /// The request as the guard sees it.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::BodyInvalid`] if the route compares JSON and the body is none.
+    pub async fn present(&self, policy: &GuardPolicy) -> Result<Presented, Problem> {
+        let isolated = policy.on_other_caller == OnOtherCaller::Isolate;
+        let path = path::identity(self.parts.uri.path());
+        let scope = Scope {
+            method: self.method.as_str(),
+            host: &self.host,
+            path: &path,
+            caller: isolated.then_some(&self.caller),
+        };
+        let id = RequestId::derive(&scope, &self.key);
+        let fingerprint = self.fingerprint(policy).await?;
+        Ok(Presented { id, caller: (!isolated).then_some(self.caller), fingerprint })
+    }
+
+    async fn fingerprint(&self, policy: &GuardPolicy) -> Result<Fingerprint, Problem> {
+        let counted =
+            std::iter::once(&CONTENT_TYPE).chain(&policy.fingerprint_headers).chain(METHOD_OVERRIDES.iter());
+        let fields = counted.flat_map(|name| {
+            self.parts.headers.get_all(name).into_iter().map(|value| (name.as_str(), value.as_bytes()))
+        });
+        let query = self.parts.uri.query();
+        if self.body.data.len() <= HASH_INLINE_BYTES {
+            let fields: Vec<(&str, &[u8])> = fields.collect();
+            let payload = Payload { query, fields: &fields, body: &self.body.data };
+            return policy.fingerprint.fingerprint(&payload).map_err(Problem::BodyInvalid);
+        }
         let fields: Vec<(String, Vec<u8>)> =
             fields.map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
-        let (rule, query, data) = (policy.fingerprint.clone(), query.map(str::to_owned), body.data.clone());
+        let (rule, query, data) =
+            (policy.fingerprint.clone(), query.map(str::to_owned), self.body.data.clone());
         let hashing = tokio::task::spawn_blocking(move || {
             let fields: Vec<(&str, &[u8])> =
                 fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
             rule.fingerprint(&Payload { query: query.as_deref(), fields: &fields, body: &data })
         });
         // It fails only if the runtime is ending, and the process with it.
-        hashing.await.map_err(|_| Problem::ShuttingDown)?
-    };
-    let fingerprint = hashed.map_err(Problem::BodyInvalid)?;
-    Ok(Presented { id, caller: (!isolated).then_some(caller), fingerprint })
+        hashing.await.map_err(|_| Problem::ShuttingDown)?.map_err(Problem::BodyInvalid)
+    }
 }
 
 impl Buffered {

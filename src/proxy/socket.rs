@@ -4,8 +4,8 @@
 //! sent bytes that nobody asked for, which the next request would take for its answer. hyper notices as soon as its task
 //! runs; the pool looks at the socket itself, at the last moment.
 //!
-//! Towards a client: hyper, told that clients may close their sending side, looks at nothing until it writes. A client that
-//! reset its connection is noticed here.
+//! Towards a client: hyper, told that clients may close their sending side, looks at nothing until it writes. Whether a
+//! client has reset or closed its connection is found out here.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 pub struct Socket(Arc<TcpStream>);
 
 /// The half that looks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Probe(Arc<TcpStream>);
 
 impl Socket {
@@ -45,8 +45,17 @@ impl Probe {
     /// Whether nothing has arrived: no byte, no end, no error.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let arrived = SockRef::from(&*self.0).peek(&mut [MaybeUninit::uninit()]);
-        arrived.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether the peer has closed its sending side or is gone. What it sent before that hides it.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.peek().map_or_else(|error| error.kind() != io::ErrorKind::WouldBlock, |bytes| bytes == 0)
+    }
+
+    fn peek(&self) -> io::Result<usize> {
+        SockRef::from(&*self.0).peek(&mut [MaybeUninit::uninit()])
     }
 }
 

@@ -20,8 +20,8 @@ use tracing::debug;
 
 use super::Params;
 use super::framing::WatchedIo;
-use crate::proxy::Proxy;
 use crate::proxy::socket::Socket;
+use crate::proxy::{Client, Proxy};
 
 /// How long a connection that has sent no request yet is kept while draining: its first request may be under way.
 const DRAIN_LINGER: Duration = Duration::from_secs(1);
@@ -56,9 +56,10 @@ impl Connection {
         let (socket, probe) = Socket::new(stream);
         let (io, findings) = WatchedIo::new(socket);
         let begun = AtomicBool::new(false);
+        let client = Client { address: peer.ip(), connection: probe.clone() };
         let service = service_fn(|request| {
             begun.store(true, Ordering::Relaxed);
-            let reply = proxy.clone().handle(request, peer.ip(), findings.take());
+            let reply = proxy.clone().handle(request, client.clone(), findings.take());
             async { Ok::<_, Infallible>(reply.await) }
         });
         let mut connection = pin!(http1.serve_connection(TokioIo::new(io), service).with_upgrades());

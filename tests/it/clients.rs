@@ -54,6 +54,20 @@ async fn a_client_that_leaves_while_its_request_runs_finds_the_answer_later() {
 }
 
 #[tokio::test]
+async fn a_client_that_says_that_it_sends_no_more_still_gets_its_answer() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    let mut gate = upstream.hold_next();
+    let mut client = proxy.client().await;
+    client.send(&Request::charge("k")).await;
+    client.half_close().await;
+    gate.arrived().await;
+    gate.release();
+    client.response().await.expect_status(201);
+    assert_eq!(client.closed().await, "");
+}
+
+#[tokio::test]
 async fn a_client_that_left_while_its_request_runs_still_holds_the_key() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

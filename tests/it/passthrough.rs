@@ -209,6 +209,36 @@ async fn a_client_that_leaves_takes_its_request_along() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_while_nothing_comes_takes_its_request_along() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    for (n, how) in ["reset", "close"].into_iter().enumerate() {
+        upstream.next(Reply::status(200).body("hello").cut_after(2).then_stall());
+        let mut client = proxy.client().await;
+        client.send(&Request::get("/events")).await;
+        client.read_until("he").await;
+        if how == "reset" {
+            client.reset();
+        } else {
+            client.close();
+        }
+        upstream.hang_ups_to_be(n + 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_begins_takes_its_request_along() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    upstream.next(Reply::stall());
+    let mut client = proxy.client().await;
+    client.send(&Request::get("/")).await;
+    upstream.requests_to_be(1).await;
+    client.reset();
+    upstream.hang_ups_to_be(1).await;
+}
+
+#[tokio::test]
 async fn a_download_that_is_cut_is_cut_for_the_client_too() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

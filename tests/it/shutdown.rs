@@ -117,6 +117,36 @@ async fn an_upload_begun_before_the_end_may_be_refused_but_not_lost_halfway() {
 }
 
 #[tokio::test]
+async fn a_request_whose_head_ends_after_the_signal_is_not_begun() {
+    let upstream = Upstream::start().await;
+    let (mut proxy, _store) = start(&Config::before(&upstream)).await;
+    let mut gate = upstream.hold_next();
+    let held = proxy.request_aside(Request::charge("held"));
+    gate.arrived().await;
+    let new = Request::charge("new").bytes();
+    let (begun, rest) = new.split_at(30);
+    let mut fresh = proxy.client().await;
+    fresh.send_bytes(begun).await;
+    let mut kept = proxy.client().await;
+    kept.request(&Request::get("/")).await.expect_status(201);
+    kept.send_bytes(begun).await;
+    // Until the proxy has read what was begun: a request of another connection comes after it.
+    proxy.request(&Request::get("/")).await.expect_status(201);
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    for client in [&mut fresh, &mut kept] {
+        client.try_send_bytes(rest).await;
+        if let Ok(response) = client.try_response().await {
+            response.expect_problem(503, "shutting-down").expect_retry_after();
+        }
+    }
+    gate.release();
+    held.await.unwrap().expect_status(201);
+    proxy.ended().await;
+    upstream.expect_executions("new", 0);
+}
+
+#[tokio::test]
 async fn while_it_drains_it_is_alive_but_not_ready_and_takes_nothing_new() {
     let upstream = Upstream::start().await;
     let (mut proxy, _store) = start(&Config::before(&upstream)).await;

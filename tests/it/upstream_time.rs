@@ -127,12 +127,30 @@ async fn an_answer_still_running_at_the_attempts_end_is_relayed_but_not_kept() {
 async fn what_breaks_after_the_attempts_end_no_longer_changes_the_entry() {
     let upstream = Upstream::start().await;
     let proxy = Config::before(&upstream).upstream(SHORT).start().await;
+    let (reply, feed) = Reply::fed_of_length(201, 100);
+    upstream.next(reply.then_close());
+    let mut client = proxy.client().await;
+    client.send(&Request::charge("k")).await;
+    upstream.requests_to_be(1).await;
+    assert!(feed.send("begun"));
+    proxy.settled(&Request::charge("k")).await.expect_problem(410, "response-not-retained");
+    feed.end();
+    client.try_response().await.expect_err("its body was cut");
+    proxy.charge("k").await.expect_problem(410, "response-not-retained");
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_kept_is_read_no_longer_than_its_client_reads() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).upstream(SHORT).start().await;
     upstream.next(Reply::created("hello").cut_after(2).then_stall());
     let mut client = proxy.client().await;
     client.send(&Request::charge("k")).await;
     upstream.requests_to_be(1).await;
     proxy.settled(&Request::charge("k")).await.expect_problem(410, "response-not-retained");
     client.reset();
+    // Nothing more comes from the upstream by which the proxy could notice.
     upstream.hang_ups_to_be(1).await;
     proxy.charge("k").await.expect_problem(410, "response-not-retained");
     upstream.expect_executions("k", 1);

@@ -1,0 +1,52 @@
+//! Work that outlives whoever waits for it (I8).
+//!
+//! Guarded work runs in its client's own task for as long as the client is there, which spares it a task and two wake-ups;
+//! the moment nobody polls it any more, because the client left or got its reply, what is left of it goes on by itself.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::error::RecvError;
+use tokio_util::task::TaskTracker;
+
+/// Drives `work` until `reply` is there. Dropped before the work is done, it leaves the work to `tracker`.
+pub(super) struct Detachable<T> {
+    work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    reply: Receiver<T>,
+    tracker: TaskTracker,
+}
+
+impl<T> Detachable<T> {
+    pub(super) fn new(
+        work: impl Future<Output = ()> + Send + 'static,
+        reply: Receiver<T>,
+        tracker: &TaskTracker,
+    ) -> Self {
+        Self { work: Some(Box::pin(work)), reply, tracker: tracker.clone() }
+    }
+}
+
+impl<T> Future for Detachable<T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // Taken out while it is polled: work that panics is dropped, and its permit settles the key as unknown.
+        if let Some(mut work) = self.work.take()
+            && work.as_mut().poll(cx).is_pending()
+        {
+            self.work = Some(work);
+        }
+        Pin::new(&mut self.reply).poll(cx)
+    }
+}
+
+impl<T> Drop for Detachable<T> {
+    fn drop(&mut self) {
+        // Without a runtime the process is at its end; dropped work settles its key as unknown.
+        if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
+            drop(self.tracker.spawn_on(work, &runtime));
+        }
+    }
+}
