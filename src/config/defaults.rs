@@ -58,7 +58,7 @@ pub(super) const MAX_IDLE_CONNECTIONS: usize = 256;
 /// `[upstreams.NAME] stream_idle_timeout`.
 pub(super) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// `[upstreams.NAME] max_response_headers`.
-pub(super) const MAX_RESPONSE_HEADERS: usize = 256;
+pub(super) const MAX_RESPONSE_HEADERS: usize = 100;
 /// `[upstreams.NAME] max_response_header_size`.
 pub(super) const MAX_RESPONSE_HEADER_BYTES: u64 = 64 * KIB;
 

@@ -12,6 +12,7 @@ pub mod pass;
 pub mod path;
 pub mod policy;
 pub mod problem;
+mod quota;
 pub mod recorder;
 pub mod relay;
 pub mod reply;
@@ -30,8 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
@@ -42,6 +42,7 @@ use self::headers::Protected;
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
+use self::quota::{Quota, Share};
 use self::recorder::Recording;
 use self::reply::{Replies, Reply};
 use self::request::{Framing, Names, Whole};
@@ -63,8 +64,8 @@ pub struct Proxy {
     guard: Guard,
     /// What shutdown waits for.
     tracker: TaskTracker,
-    guarded_places: Arc<Semaphore>,
-    buffered_bytes: Arc<Semaphore>,
+    guarded_places: Quota,
+    buffered_bytes: Quota,
     draining: AtomicBool,
     access_log: bool,
 }
@@ -91,9 +92,9 @@ pub struct Client {
 struct Work {
     site: Arc<Site>,
     whole: Whole,
-    client: IpAddr,
+    client: Client,
     /// Held until the attempt is settled.
-    place: OwnedSemaphorePermit,
+    place: Share,
 }
 
 impl Proxy {
@@ -114,7 +115,6 @@ impl Proxy {
             let upstream = upstreams.get(route.upstream)?.clone();
             Some(Arc::new(Site { name: route.name.as_str().into(), route: route.clone(), upstream }))
         };
-        let max_bytes = usize::try_from(params.max_buffered_bytes).unwrap_or(usize::MAX);
         Ok(Self {
             routes: Routes::new(&params.routes)?,
             sites: params.routes.iter().filter_map(site).collect(),
@@ -122,10 +122,8 @@ impl Proxy {
             replies: Replies::new(&params.problem_base, params.documentation_url.as_deref()),
             guard,
             tracker,
-            guarded_places: Arc::new(Semaphore::new(
-                params.max_guarded_in_flight.min(Semaphore::MAX_PERMITS),
-            )),
-            buffered_bytes: Arc::new(Semaphore::new(max_bytes.min(Semaphore::MAX_PERMITS))),
+            guarded_places: Quota::new(params.max_guarded_in_flight as u64),
+            buffered_bytes: Quota::new(params.max_buffered_bytes),
             draining: AtomicBool::new(false),
             access_log,
         })
@@ -185,11 +183,11 @@ impl Proxy {
         };
         line.key(&key);
         let caller = request::caller(&parts.headers, policy)?;
-        let place = self.guarded_places.clone().try_acquire_owned().map_err(|_| Problem::Overloaded)?;
+        let place = self.guarded_places.take(1).ok_or(Problem::Overloaded)?;
         let body = request::read_body(body, policy, &self.buffered_bytes).await?;
         let whole = Whole { parts, method, host, key, caller, body };
         let (slot, reply) = Slot::new(line.take());
-        let work = Work { site: site.clone(), whole, client: client.address, place };
+        let work = Work { site: site.clone(), whole, client: client.clone(), place };
         let work = Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker);
         work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
     }
@@ -206,7 +204,7 @@ impl Proxy {
             Ok(permit) => permit,
             Err(refusal) => return slot.reply(*refusal),
         };
-        let (request, share) = outbound_whole(whole, client, self.names.protected());
+        let (request, share) = outbound_whole(whole, client.address, self.names.protected());
         let exchange = self.exchange(&site, policy, request, permit.as_ref(), &mut slot);
         let (attempt, recording) = match &permit {
             Some(permit) => permit.holding(exchange).await,
@@ -217,7 +215,7 @@ impl Proxy {
             None => None,
         };
         drop((place, share));
-        self.respond(attempt, recording, settled, slot, policy).await;
+        self.respond(attempt, recording, settled, &client, slot, policy).await;
     }
 
     /// The permit to run; none if the operator wants it run though the store cannot be asked; or else what the request
@@ -256,19 +254,15 @@ impl Proxy {
         let deadline =
             begun + if permit.is_some() { params.attempt_timeout } else { params.response_timeout };
         let may_send = || permit.is_none_or(Permit::is_held);
-        let mut sending =
-            pin!(timeout_at(deadline, site.upstream.send(request, params.max_reuse_idle, may_send)));
-        let sent = tokio::select! {
-            biased;
-            sent = &mut sending => sent,
-            () = sleep(params.response_timeout), if permit.is_some() => {
-                slot.line().upstream(begun.elapsed());
-                slot.reply(self.replies.problem(&Problem::StillRunning { retry_after: policy.retry_after }));
-                let sent = sending.await;
-                info!(route = %site.name, answered = matches!(sent, Ok(Ok(_))), "an attempt ended after its client was answered");
-                sent
-            }
-        };
+        let mut sending = pin!(site.upstream.send(request, params.max_reuse_idle, may_send));
+        let mut sent = timeout_at(deadline.min(begun + params.response_timeout), &mut sending).await;
+        if sent.is_err() && permit.is_some() {
+            slot.line().upstream(begun.elapsed());
+            slot.reply(self.replies.problem(&Problem::StillRunning { retry_after: policy.retry_after }));
+            sent = timeout_at(deadline, sending).await;
+            let answered = matches!(sent, Ok(Ok(_)));
+            info!(route = %site.name, answered, "an attempt ended after its client was answered");
+        }
         slot.line().upstream(begun.elapsed());
         match sent {
             Err(_) => (Attempt::Unknown(UnknownCause::AttemptTimeout), None),
@@ -287,6 +281,7 @@ impl Proxy {
         attempt: Attempt,
         recording: Option<Recording>,
         settled: Option<Settled>,
+        client: &Client,
         mut slot: Slot,
         policy: &GuardPolicy,
     ) {
@@ -298,10 +293,10 @@ impl Proxy {
         let expires_at = settled.and_then(|settled| settled.expires_at);
         let problem = match (attempt, recording) {
             (Attempt::Answered(_), Some(recording)) => {
-                return recording.finish(true, outcome, expires_at, &mut slot, policy).await;
+                return recording.finish_kept(outcome, expires_at, slot, policy).await;
             }
             (Attempt::NotKept { .. }, Some(recording)) => {
-                return recording.finish(false, outcome, expires_at, &mut slot, policy).await;
+                return recording.finish_not_kept(outcome, client, slot).await;
             }
             (Attempt::NotSent(cause), _) => Problem::Unreachable { cause },
             (Attempt::Unknown(cause), _) => Problem::OutcomeUnknown { cause },
@@ -362,7 +357,7 @@ fn outbound_whole(
     whole: Whole,
     client: IpAddr,
     protected: &Protected,
-) -> (Request<RequestBody>, Option<OwnedSemaphorePermit>) {
+) -> (Request<RequestBody>, Option<Share>) {
     let Whole { mut parts, body, .. } = whole;
     headers::to_upstream(&mut parts.headers, client, None, protected);
     let (body, share) = body.into_body();

@@ -24,7 +24,7 @@ use super::{Client, Proxy, Site, headers, outbound, reply, tunnel};
 use crate::idempotency::UnknownCause;
 
 /// How long nothing comes from the upstream before the client's connection is looked at.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
+pub(super) const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// A response body that ends with its client.
 #[derive(Debug)]

@@ -13,9 +13,11 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::Client;
 use super::body::ReplyBody;
 use super::headers::{self, Protected};
 use super::outcome::RequestOutcome;
+use super::pass::LOOK_AFTER;
 use super::policy::GuardPolicy;
 use super::relay::{Relay, relay};
 use super::reply::{self, Reply};
@@ -106,25 +108,33 @@ impl Recording {
         }
     }
 
-    /// Gives the client the rest, after the attempt was settled: all of it if nothing streamed yet, the end if it did. An
-    /// answer that was not kept streams on for as long as this client reads.
-    pub async fn finish(
+    /// Gives the client the rest of an answer that was recorded: all of it if nothing streamed yet, the end if it did.
+    pub async fn finish_kept(
         mut self,
-        kept: bool,
         outcome: RequestOutcome,
         expires_at: Option<SystemTime>,
-        slot: &mut Slot,
+        mut slot: Slot,
         policy: &GuardPolicy,
     ) {
-        if kept && self.relay.is_none() {
-            headers::via(&mut self.headers);
-            reply::expires(&mut self.headers, expires_at, policy);
-            let response = reply::whole(self.status, self.headers, self.recorded.freeze(), self.trailers);
-            slot.reply(Reply { response, outcome });
+        slot.line().outcome(outcome);
+        if let Some(relay) = self.relay.take() {
+            let rest = self.recorded.split_off(self.relayed_bytes.min(self.recorded.len())).freeze();
+            // A client that is gone gets the replay.
+            if rest.is_empty() || relay.send(rest).await.is_ok() {
+                relay.finish(self.trailers);
+            }
             return;
         }
+        headers::via(&mut self.headers);
+        reply::expires(&mut self.headers, expires_at, policy);
+        let response = reply::whole(self.status, self.headers, self.recorded.freeze(), self.trailers);
+        slot.reply(Reply { response, outcome });
+    }
+
+    /// Streams an answer that was not kept to its end, for as long as this client reads.
+    pub async fn finish_not_kept(mut self, outcome: RequestOutcome, client: &Client, mut slot: Slot) {
         if self.relay.is_none() && slot.is_waited_for() {
-            self.stream(slot);
+            self.stream(&mut slot);
         }
         slot.line().outcome(outcome);
         let Some(relay) = self.relay.take() else { return };
@@ -136,14 +146,16 @@ impl Recording {
             {
                 return;
             }
-            if kept {
-                relay.finish(self.trailers);
-                return;
-            }
             let frame = tokio::select! {
                 biased;
                 frame = self.body.frame() => frame,
                 () = relay.client_gone() => return,
+                () = sleep(LOOK_AFTER) => {
+                    if client.connection.is_reset() {
+                        return;
+                    }
+                    continue;
+                }
             };
             match frame {
                 None => {

@@ -4,7 +4,6 @@
 //! and bodies. Decides nothing about admission, sends nothing.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
@@ -16,7 +15,6 @@ use http::{HeaderMap, HeaderName, Method};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::body::WholeBody;
@@ -24,6 +22,7 @@ use super::headers::{self, METHOD_OVERRIDES, Protected};
 use super::path;
 use super::policy::{CallerSource, GuardPolicy, OnOtherCaller, Params};
 use super::problem::{BadRequest, Problem};
+use super::quota::{Quota, Share};
 use crate::idempotency::{
     CallerHash, CallerHasher, Fingerprint, Key, Payload, Presented, RequestId, Scope, unstable_authorization,
 };
@@ -55,7 +54,7 @@ pub struct Buffered {
     /// What came behind them.
     pub trailers: HeaderMap,
     /// Its share of the bytes that may be held at once.
-    share: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
 }
 
 /// A guarded request that was read whole.
@@ -190,7 +189,7 @@ pub fn caller(headers: &HeaderMap, policy: &GuardPolicy) -> Result<CallerHash, P
 pub async fn read_body(
     mut body: Incoming,
     policy: &GuardPolicy,
-    budget: &Arc<Semaphore>,
+    budget: &Quota,
 ) -> Result<Buffered, Problem> {
     let max_bytes = policy.max_request_body_bytes;
     let too_large = || Problem::RequestTooLarge { max_bytes };
@@ -273,18 +272,20 @@ impl Whole {
 impl Buffered {
     /// The body to send, and the share to hold until it was sent.
     #[must_use]
-    pub fn into_body(self) -> (WholeBody, Option<OwnedSemaphorePermit>) {
+    pub fn into_body(self) -> (WholeBody, Option<Share>) {
         (WholeBody::new(self.data, self.trailers), self.share)
     }
 
-    fn hold(&mut self, budget: &Arc<Semaphore>, bytes: usize) -> Result<(), Problem> {
-        let bytes = u32::try_from(bytes).map_err(|_| Problem::Overloaded)?;
-        let more = budget.clone().try_acquire_many_owned(bytes).map_err(|_| Problem::Overloaded)?;
-        match &mut self.share {
-            Some(share) => share.merge(more),
-            None => self.share = Some(more),
-        }
-        Ok(())
+    fn hold(&mut self, budget: &Quota, bytes: usize) -> Result<(), Problem> {
+        let bytes = bytes as u64;
+        let is_held = match &mut self.share {
+            Some(share) => share.grow(bytes),
+            None => {
+                self.share = budget.take(bytes);
+                self.share.is_some()
+            }
+        };
+        is_held.then_some(()).ok_or(Problem::Overloaded)
     }
 }
 

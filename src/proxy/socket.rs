@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// The half that hyper owns.
@@ -36,12 +36,6 @@ impl Socket {
 }
 
 impl Probe {
-    /// Returns once the connection is broken: reset, or given up by the system.
-    pub async fn broken(&self) {
-        // An error of the question itself means that there is no socket any more.
-        self.0.ready(Interest::ERROR).await.map(drop).unwrap_or(());
-    }
-
     /// Whether nothing has arrived: no byte, no end, no error.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -52,6 +46,12 @@ impl Probe {
     #[must_use]
     pub fn has_left(&self) -> bool {
         self.peek().map_or_else(|error| error.kind() != io::ErrorKind::WouldBlock, |bytes| bytes == 0)
+    }
+
+    /// Whether the connection is broken. Closing only its sending side does not break it.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        self.peek().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
     }
 
     fn peek(&self) -> io::Result<usize> {

@@ -28,6 +28,9 @@ use crate::idempotency::{NotSentCause, UnknownCause};
 use connect::Connector;
 use pool::{Connection, Pool};
 
+/// How many fields hyper reads unless told otherwise. Told the same number it would not keep them on the stack.
+pub const HYPER_MAX_HEADERS: usize = 100;
+
 /// A connection's own `Keep-Alive` promise is trusted for this much less: the answer was under way when it was made.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(500);
 

@@ -21,6 +21,7 @@ use tracing::debug;
 use super::Params;
 use super::framing::WatchedIo;
 use crate::proxy::socket::Socket;
+use crate::proxy::upstream::HYPER_MAX_HEADERS;
 use crate::proxy::{Client, Proxy};
 
 /// How long a connection that has sent no request yet is kept while draining: its first request may be under way.
@@ -40,11 +41,13 @@ impl Connection {
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(params.header_timeout)
-            .max_headers(params.max_headers)
             .max_header_size(params.max_header_bytes)
             // A client may close its sending side after the request and still wants the answer.
             .half_close(true)
             .keep_alive(true);
+        if params.max_headers != HYPER_MAX_HEADERS {
+            http1.max_headers(params.max_headers);
+        }
         Self { stream, peer, proxy, http1 }
     }
 
@@ -56,7 +59,7 @@ impl Connection {
         let (socket, probe) = Socket::new(stream);
         let (io, findings) = WatchedIo::new(socket);
         let begun = AtomicBool::new(false);
-        let client = Client { address: peer.ip(), connection: probe.clone() };
+        let client = Client { address: peer.ip(), connection: probe };
         let service = service_fn(|request| {
             begun.store(true, Ordering::Relaxed);
             let reply = proxy.clone().handle(request, client.clone(), findings.take());
@@ -66,12 +69,10 @@ impl Connection {
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = probe.broken() => Ok(()),
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection.as_mut() => ended,
-                    () = probe.broken() => Ok(()),
                     () = never_begins(&begun) => Ok(()),
                 }
             }

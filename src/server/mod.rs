@@ -64,7 +64,8 @@ pub async fn serve(
         };
         let Some((stream, peer, place)) = accepted else { continue };
         let connection = Connection::new(stream, peer, proxy.clone(), &params);
-        let stop = stop.clone();
+        // A token of its own: connections that all asked the same one would wait for each other.
+        let stop = stop.child_token();
         drop(tracker.spawn(async move {
             connection.serve(stop).await;
             drop(place);

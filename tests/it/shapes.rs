@@ -125,8 +125,8 @@ async fn doubled_fields_stay_doubled_and_in_order() {
 
 #[tokio::test]
 async fn an_answer_with_many_fields_comes_through() {
-    let many = (0..200).fold(Reply::created("x"), |reply, n| reply.field(&format!("X-{n}"), n.to_string()));
-    assert_eq!(comes_through(many).await.expect_status(201).value("x-199"), Some("199"));
+    let many = (0..90).fold(Reply::created("x"), |reply, n| reply.field(&format!("X-{n}"), n.to_string()));
+    assert_eq!(comes_through(many).await.expect_status(201).value("x-89"), Some("89"));
 }
 
 #[tokio::test]

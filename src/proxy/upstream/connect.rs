@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::HYPER_MAX_HEADERS;
 use super::pool::Connection;
 use crate::idempotency::NotSentCause;
 use crate::proxy::policy;
@@ -27,7 +28,10 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(endpoint: &policy::Endpoint, params: &policy::Upstream) -> Self {
         let mut http1 = Builder::new();
-        http1.max_headers(params.max_response_headers).max_header_size(params.max_response_header_bytes);
+        http1.max_header_size(params.max_response_header_bytes);
+        if params.max_response_headers != HYPER_MAX_HEADERS {
+            http1.max_headers(params.max_response_headers);
+        }
         Self {
             host: endpoint.host.clone(),
             port: endpoint.port,

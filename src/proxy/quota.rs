@@ -1,0 +1,69 @@
+//! A count that may not exceed its bound. Whoever finds no room is refused at once; nobody waits here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A bound, and how much of it is taken.
+#[derive(Clone, Debug)]
+pub struct Quota(Arc<Count>);
+
+#[derive(Debug)]
+struct Count {
+    max: u64,
+    taken: AtomicU64,
+}
+
+/// A share of a quota, given back on drop.
+#[derive(Debug)]
+pub struct Share {
+    count: Arc<Count>,
+    amount: u64,
+}
+
+impl Quota {
+    pub(super) fn new(max: u64) -> Self {
+        Self(Arc::new(Count { max, taken: AtomicU64::new(0) }))
+    }
+
+    /// A share of `amount`, if there is room.
+    pub(super) fn take(&self, amount: u64) -> Option<Share> {
+        let mut share = Share { count: self.0.clone(), amount: 0 };
+        share.grow(amount).then_some(share)
+    }
+}
+
+impl Share {
+    /// Takes `more` of the same quota; `false` if there is no room.
+    pub(super) fn grow(&mut self, more: u64) -> bool {
+        let Count { max, taken } = &*self.count;
+        let grown = |taken: u64| taken.checked_add(more).filter(|taken| taken <= max);
+        let is_taken = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
+        if is_taken {
+            self.amount += more;
+        }
+        is_taken
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.count.taken.fetch_sub(self.amount, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_taken_than_there_is_and_what_is_dropped_is_free_again() {
+        let quota = Quota::new(10);
+        let mut first = quota.take(6).unwrap();
+        assert!(quota.take(5).is_none());
+        assert!(first.grow(4));
+        assert!(!first.grow(1));
+        assert!(quota.take(u64::MAX).is_none());
+        drop(first);
+        assert!(quota.take(10).is_some());
+    }
+}
