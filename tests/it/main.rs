@@ -11,6 +11,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod break1;
 mod callers;
 mod capacity;
 mod clients;
