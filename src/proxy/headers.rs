@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 
 /// Names this proxy in `Via` and `Proxy-Status`.
@@ -34,24 +35,49 @@ pub static METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-method-override"),
 ];
 
+/// Fields by which lenient back ends take another path than the request line's. They never pass.
+static PATH_OVERRIDES: [HeaderName; 2] =
+    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+
+/// What proxies say of the client: all of it is written here, or left out.
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
 /// Fields that no spelling may imitate and no `Connection` field may remove.
 #[derive(Debug)]
-pub struct Protected(HashSet<HeaderName>);
+pub struct Protected(HashSet<Box<str>>);
 
 impl Protected {
     /// The fields that matter on every route, and `more`: the keys and the callers' marks.
     #[must_use]
     pub fn new(more: impl Iterator<Item = HeaderName>) -> Self {
-        let fixed =
-            [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO];
-        let fixed = fixed.into_iter().chain(METHOD_OVERRIDES.iter().cloned()).chain([FORWARDED, X_REAL_IP]);
-        Self(fixed.chain(more).collect())
+        let fixed = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, FORWARDED, X_REAL_IP];
+        let overrides = METHOD_OVERRIDES.iter().chain(&PATH_OVERRIDES).cloned();
+        Self(fixed.into_iter().chain(overrides).chain(more).map(|name| name.as_str().into()).collect())
     }
 
     /// Whether the field of this lower-case name is protected.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.0.iter().any(|protected| protected.as_str() == name)
+        self.0.contains(name) || name.starts_with(FORWARDED_PREFIX)
+    }
+
+    /// The protected field that `name` could be read as, its underscores as hyphens.
+    #[must_use]
+    pub fn imitated_by(&self, name: &str) -> Option<String> {
+        let hyphenated = name.contains('_').then(|| name.replace('_', "-"))?;
+        self.contains(&hyphenated).then_some(hyphenated)
+    }
+
+    /// `trailers` without what has its place in the head (RFC 9110 §6.5.1).
+    #[must_use]
+    pub fn without(&self, trailers: HeaderMap) -> HeaderMap {
+        let mut kept = HeaderMap::with_capacity(trailers.len());
+        for (name, value) in &trailers {
+            if !self.contains(name.as_str()) && self.imitated_by(name.as_str()).is_none() {
+                kept.append(name.clone(), value.clone());
+            }
+        }
+        kept
     }
 }
 
@@ -83,7 +109,12 @@ pub fn to_upstream(
 ) {
     let wants_trailers = tokens(headers, &TE).any(|token| token == "trailers");
     strip_connection_fields(headers, protected);
-    for name in [FORWARDED, X_REAL_IP, http::header::EXPECT] {
+    for name in [FORWARDED, X_REAL_IP, EXPECT].iter().chain(&PATH_OVERRIDES) {
+        headers.remove(name);
+    }
+    let told: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(FORWARDED_PREFIX)).cloned().collect();
+    for name in told {
         headers.remove(name);
     }
     match upgrade {

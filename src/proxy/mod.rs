@@ -184,7 +184,7 @@ impl Proxy {
         line.key(&key);
         let caller = request::caller(&parts.headers, policy)?;
         let place = self.guarded_places.take(1).ok_or(Problem::Overloaded)?;
-        let body = request::read_body(body, policy, &self.buffered_bytes).await?;
+        let body = request::read_body(body, policy, &self.buffered_bytes, self.names.protected()).await?;
         let whole = Whole { parts, method, host, key, caller, body };
         let (slot, reply) = Slot::new(line.take());
         let work = Work { site: site.clone(), whole, client: client.clone(), place };

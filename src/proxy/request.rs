@@ -4,6 +4,11 @@
 //! and bodies. Decides nothing about admission, sends nothing.
 
 use std::collections::HashSet;
+use std::error::Error;
+use std::io;
+use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
@@ -30,6 +35,9 @@ use crate::idempotency::{
 /// Bodies larger than this are hashed on a thread of their own: hashing must not hold up other requests.
 const HASH_INLINE_BYTES: usize = 64 * 1024;
 
+/// The port of plain HTTP, which a host need not name.
+const DEFAULT_PORT: u16 = 80;
+
 /// What was seen of a request's head before hyper took it apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Framing {
@@ -42,7 +50,7 @@ pub struct Framing {
 /// Names that only one spelling may carry, over all routes.
 #[derive(Debug)]
 pub struct Names {
-    protected: Protected,
+    protected: Arc<Protected>,
     guarded_methods: HashSet<Method>,
 }
 
@@ -85,12 +93,12 @@ impl Names {
             CallerSource::Cookie(_) => COOKIE,
         });
         let guarded_methods = policies().flat_map(|policy| policy.methods.iter().cloned()).collect();
-        Self { protected: Protected::new(keys.chain(callers)), guarded_methods }
+        Self { protected: Arc::new(Protected::new(keys.chain(callers))), guarded_methods }
     }
 
     /// The fields that no spelling may imitate.
     #[must_use]
-    pub const fn protected(&self) -> &Protected {
+    pub const fn protected(&self) -> &Arc<Protected> {
         &self.protected
     }
 
@@ -102,10 +110,9 @@ impl Names {
     /// [`BadRequest`].
     pub fn check(&self, parts: &Parts, framing: Option<Framing>) -> Result<String, BadRequest> {
         check_framing(&parts.headers, framing)?;
-        for name in parts.headers.keys().filter(|name| name.as_str().contains('_')) {
-            let hyphenated = name.as_str().replace('_', "-");
-            if self.protected.contains(&hyphenated) {
-                return Err(BadRequest::Underscore(name.to_string(), hyphenated));
+        for name in parts.headers.keys() {
+            if let Some(imitated) = self.protected.imitated_by(name.as_str()) {
+                return Err(BadRequest::Underscore(name.to_string(), imitated));
             }
         }
         if parts.headers.contains_key(CONNECTION) {
@@ -190,6 +197,7 @@ pub async fn read_body(
     mut body: Incoming,
     policy: &GuardPolicy,
     budget: &Quota,
+    protected: &Protected,
 ) -> Result<Buffered, Problem> {
     let max_bytes = policy.max_request_body_bytes;
     let too_large = || Problem::RequestTooLarge { max_bytes };
@@ -200,7 +208,7 @@ pub async fn read_body(
         let mut whole = Buffered { data: Bytes::new(), trailers: HeaderMap::new(), share: None };
         let mut rest = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            match frame.map_err(|_| BadRequest::Body)?.into_data() {
+            match frame.map_err(|error| broken_off(&error))?.into_data() {
                 Ok(data) if whole.data.len() + rest.len() + data.len() > max_bytes => return Err(too_large()),
                 Ok(data) => {
                     whole.hold(budget, data.len())?;
@@ -212,7 +220,7 @@ pub async fn read_body(
                         rest.extend_from_slice(&data);
                     }
                 }
-                Err(frame) => whole.trailers = frame.into_trailers().unwrap_or_default(),
+                Err(frame) => whole.trailers = protected.without(frame.into_trailers().unwrap_or_default()),
             }
         }
         if !rest.is_empty() {
@@ -249,6 +257,8 @@ impl Whole {
         let fields = counted.flat_map(|name| {
             self.parts.headers.get_all(name).into_iter().map(|value| (name.as_str(), value.as_bytes()))
         });
+        let trailers = self.body.trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let fields = fields.chain(trailers);
         let query = self.parts.uri.query();
         if self.body.data.len() <= HASH_INLINE_BYTES {
             let fields: Vec<(&str, &[u8])> = fields.collect();
@@ -286,6 +296,15 @@ impl Buffered {
             }
         };
         is_held.then_some(()).ok_or(Problem::Overloaded)
+    }
+}
+
+/// A body that is not framed as it should be is malformed; any other end is the client's own.
+fn broken_off(error: &hyper::Error) -> Problem {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match cause {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => BadRequest::Body.into(),
+        _ => Problem::ClientGone,
     }
 }
 
@@ -335,20 +354,23 @@ fn host(parts: &Parts) -> Result<String, BadRequest> {
 
 /// The authority in one form, if it is a host with an optional port.
 fn authority(authority: &Authority) -> Option<String> {
-    let text = authority.as_str();
     let host = authority.host();
-    let port = text.strip_prefix(host)?;
-    let port = match port.strip_prefix(':') {
-        Some("" | "80") => None,
-        Some(port) => Some(port.parse::<u16>().ok()?),
-        None if port.is_empty() => None,
-        None => return None,
+    let port = match authority.as_str().strip_prefix(host)? {
+        "" | ":" => None,
+        port => Some(port.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))?),
     };
-    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    if host.is_empty() {
+    let port = port.map(|port| port.parse::<NonZeroU16>().ok()).map_or(Some(None), |port| port.map(Some))?;
+    let host = match host.strip_prefix('[') {
+        Some(literal) => format!("[{}]", literal.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?),
+        None => host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase(),
+    };
+    if host.is_empty() || host.ends_with('.') {
         return None;
     }
-    Some(port.map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
+    Some(match port {
+        Some(port) if port.get() != DEFAULT_PORT => format!("{host}:{port}"),
+        _ => host,
+    })
 }
 
 /// All values of the cookie `name` (RFC 6265 §4.2.1).
