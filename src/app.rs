@@ -1,6 +1,7 @@
 //! The composition root: settings become running parts. The only file that names every layer.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,7 +34,8 @@ pub struct App {
     guard: Guard,
     proxy: Arc<Proxy>,
     server: Arc<server::Params>,
-    tracker: TaskTracker,
+    /// Guarded requests whose clients are gone, and records that the store has not taken yet.
+    work: TaskTracker,
     listeners: Vec<TcpListener>,
     admin: Option<TcpListener>,
     addresses: Vec<SocketAddr>,
@@ -62,7 +64,7 @@ pub enum BuildError {
 pub enum Drained {
     /// All work that was begun is finished and recorded.
     Complete,
-    /// The grace was over, or the abort came, with this many connections and attempts unfinished.
+    /// The grace was over, or the abort came, with this many guarded requests and records unfinished.
     Unfinished(usize),
 }
 
@@ -87,9 +89,9 @@ impl App {
     pub async fn build_with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self, BuildError> {
         let too_slow = |_| Err(StoreError::Unavailable("no answer to the setup".into()));
         timeout(SETUP_TIMEOUT, store.setup()).await.unwrap_or_else(too_slow)?;
-        let tracker = TaskTracker::new();
-        let guard = Guard::new(store, settings.guard, tracker.clone());
-        let proxy = Proxy::new(&settings.proxy, settings.log.access, guard.clone(), tracker.clone())?;
+        let work = TaskTracker::new();
+        let guard = Guard::new(store, settings.guard, work.clone());
+        let proxy = Proxy::new(&settings.proxy, settings.log.access, guard.clone(), work.clone())?;
         let mut listeners = Vec::new();
         for address in &settings.server.listen {
             listeners.push(server::bind(*address).await?);
@@ -101,7 +103,7 @@ impl App {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let (proxy, server) = (Arc::new(proxy), Arc::new(settings.server));
-        Ok(Self { guard, proxy, server, tracker, listeners, admin, addresses, admin_address })
+        Ok(Self { guard, proxy, server, work, listeners, admin, addresses, admin_address })
     }
 
     /// Where clients connect.
@@ -117,70 +119,70 @@ impl App {
     }
 
     /// Serves until `shutdown`, then drains: no new connections, what was begun is finished. Ends when all is done, when
-    /// the grace is over, or at `abort`.
+    /// the grace is over, or at `abort`; what is unfinished then goes on for as long as the runtime does.
     pub async fn run(self, shutdown: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Drained {
-        let Self { guard, proxy, server, tracker, listeners, admin, .. } = self;
+        let Self { guard, proxy, server, work, listeners, admin, .. } = self;
         let (stop, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(true)));
+        let (accepting, connections) = (TaskTracker::new(), TaskTracker::new());
         let places = Arc::new(Semaphore::new(server.max_connections.min(Semaphore::MAX_PERMITS)));
-        let accepting = TaskTracker::new();
         for listener in listeners {
             let (proxy, server, places) = (proxy.clone(), server.clone(), places.clone());
-            drop(accepting.spawn(server::serve(
-                listener,
-                proxy,
-                server,
-                places,
-                tracker.clone(),
-                stop.clone(),
-            )));
+            let serving = server::serve(listener, proxy, server, places, connections.clone(), stop.clone());
+            drop(accepting.spawn(serving));
         }
-        let background = CancellationToken::new();
-        let _ended_with_run = background.clone().drop_guard();
-        let housekeeping = TaskTracker::new();
-        let sweeping = proxy.clone();
-        let mut chores: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> = vec![
-            Box::pin(async move { guard.prune_forever().await }),
-            Box::pin(async move {
-                loop {
-                    sleep(SWEEP_INTERVAL).await;
-                    sweeping.sweep();
-                }
-            }),
-        ];
+        let ended = CancellationToken::new();
+        let _ended_with_run = ended.clone().drop_guard();
+        spawn_until(&ended, async move { guard.prune_forever().await });
+        spawn_until(&ended, sweep_forever(proxy.clone()));
         if let Some(admin) = admin {
-            chores.push(Box::pin(server::admin::serve(admin, ready.clone())));
-        }
-        for chore in chores {
-            let background = background.clone();
-            drop(housekeeping.spawn(async move { background.run_until_cancelled(chore).await }));
+            spawn_until(&ended, server::admin::serve(admin, ready.clone()));
         }
 
-        let mut abort = std::pin::pin!(abort);
+        let mut abort = pin!(abort);
+        let unfinished = || work.len() + usize::try_from(proxy.guarded_in_flight()).unwrap_or(usize::MAX);
         tokio::select! {
             () = shutdown => {}
-            () = &mut abort => return Drained::Unfinished(tracker.len()),
+            () = &mut abort => return Drained::Unfinished(unfinished()),
         }
-        info!(unfinished = tracker.len(), "draining");
+        info!(connections = connections.len(), unfinished = unfinished(), "draining");
         ready.store(false, Ordering::Relaxed);
         proxy.drain();
         stop.cancel();
-        accepting.close();
-        tracker.close();
+        for tracker in [&accepting, &connections, &work] {
+            tracker.close();
+        }
         let finished = async {
             accepting.wait().await;
-            tracker.wait().await;
+            connections.wait().await;
+            work.wait().await;
         };
         tokio::select! {
             biased;
-            () = finished => {
-                info!("drained");
-                Drained::Complete
-            }
+            () = finished => info!("drained"),
             () = sleep(server.shutdown_grace) => {
-                warn!(unfinished = tracker.len(), "the grace is over; what is unfinished will read as unknown");
-                Drained::Unfinished(tracker.len())
+                let (connections, unfinished) = (connections.len(), unfinished());
+                warn!(connections, unfinished, "the grace is over; what is unfinished will read as unknown");
             }
-            () = abort => Drained::Unfinished(tracker.len()),
+            () = abort => {}
+        }
+        match unfinished() {
+            // Streams that are not guarded may be cut: nothing was promised of them.
+            0 => Drained::Complete,
+            unfinished => Drained::Unfinished(unfinished),
         }
     }
+}
+
+/// Closes upstream connections that were idle for too long, again and again.
+async fn sweep_forever(proxy: Arc<Proxy>) {
+    loop {
+        sleep(SWEEP_INTERVAL).await;
+        proxy.sweep();
+    }
+}
+
+/// Runs `chore` in the background until `ended`. Nothing waits for it.
+fn spawn_until(ended: &CancellationToken, chore: impl Future<Output = ()> + Send + 'static) {
+    let ended = ended.clone();
+    drop(TaskTracker::new().spawn(async move { ended.run_until_cancelled(chore).await }));
 }

@@ -15,6 +15,8 @@ pub(super) const MAX_CONNECTIONS: usize = 10_000;
 pub(super) const MAX_HEADERS: usize = 100;
 /// `[server] max_header_size`.
 pub(super) const MAX_HEADER_BYTES: u64 = 64 * KIB;
+/// `[server] write_timeout`.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// `[server] header_timeout`.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// `[server] max_guarded_in_flight`.

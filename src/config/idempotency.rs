@@ -154,12 +154,13 @@ impl Idempotency {
     }
 
     /// The rules that the edge goes by.
-    pub(super) fn into_policy(self) -> GuardPolicy {
+    pub(super) fn into_policy(self, attempt_timeout: Duration) -> GuardPolicy {
         let fields: Vec<&str> = self.fingerprint_headers.value.iter().map(HeaderName::as_str).collect();
         GuardPolicy {
             fingerprint: FingerprintRule::new(self.body_rule(), &fields),
             rules: Rules {
                 ttl: self.ttl.value,
+                attempt_timeout,
                 on_in_flight: if self.waits.value {
                     OnInFlight::Wait { timeout: self.wait_timeout.value }
                 } else {

@@ -44,6 +44,9 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> S
         max_header_bytes: section
             .read("max_header_size", defaults::MAX_HEADER_BYTES, size(HEADER_BYTES))
             .bytes(),
+        write_timeout: section
+            .read("write_timeout", defaults::WRITE_TIMEOUT, duration(MILLISECOND..=DAY))
+            .value,
         header_timeout: section
             .read("header_timeout", defaults::HEADER_TIMEOUT, duration(MILLISECOND..=DAY))
             .value,

@@ -154,11 +154,12 @@ fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
     }
     root.finish();
 
+    let upstreams: Vec<proxy::policy::Upstream> = upstreams.into_iter().map(|named| named.upstream).collect();
     Settings {
         server: server.listeners,
         proxy: proxy::policy::Params {
-            routes: routes.into_iter().map(routes::Route::into_policy).collect(),
-            upstreams: upstreams.into_iter().map(|named| named.upstream).collect(),
+            routes: routes.into_iter().map(|route| route.into_policy(&upstreams)).collect(),
+            upstreams,
             problem_base: server.problem_base,
             documentation_url: server.documentation_url,
             max_guarded_in_flight: server.max_guarded_in_flight,

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use std::time::Duration;
+
 use super::idempotency::Idempotency;
 use super::names::{host, label};
 use super::pattern::{self, Segment};
@@ -52,13 +54,16 @@ pub(super) fn routes(
 
 impl Route {
     /// The route as the edge needs it.
-    pub(super) fn into_policy(self) -> policy::Route {
+    pub(super) fn into_policy(self, upstreams: &[policy::Upstream]) -> policy::Route {
+        let upstream = self.upstream.unwrap_or_default();
+        let attempt_timeout =
+            upstreams.get(upstream).map_or(Duration::ZERO, |upstream| upstream.attempt_timeout);
         policy::Route {
             name: self.name.value,
             path: self.path.value,
             hosts: self.hosts,
-            upstream: self.upstream.unwrap_or_default(),
-            guard: self.idempotency.map(Idempotency::into_policy),
+            upstream,
+            guard: self.idempotency.map(|rules| rules.into_policy(attempt_timeout)),
             upgrades: self.upgrades,
         }
     }

@@ -163,7 +163,7 @@ impl Guard {
             caller: presented.caller,
             fingerprint: presented.fingerprint,
             lease: inner.params.lease,
-            ttl: rules.ttl,
+            ttl: rules.ttl.max(rules.attempt_timeout),
             replaces: replaces.map(|earlier| earlier.owner),
         };
         // The lease is counted from before the insert was sent: the store's count begins later, never earlier.

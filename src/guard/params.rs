@@ -27,6 +27,8 @@ pub struct Params {
 pub struct Rules {
     /// How long an entry lives from its settlement.
     pub ttl: Duration,
+    /// How long an attempt may take: an entry whose owner gives no sign of life lives no shorter, for he may be at work.
+    pub attempt_timeout: Duration,
     /// What a duplicate of a request in flight gets.
     pub on_in_flight: OnInFlight,
     /// What a duplicate of a request with unknown outcome gets.

@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use thiserror::Error;
 
 use super::pass::PassedBody;
 use super::relay::RelayBody;
+use super::upload::Upload;
 use super::upstream::ResponseError;
 
 /// A body that is in memory.
@@ -26,7 +26,7 @@ pub enum RequestBody {
     /// Read whole before anything was claimed.
     Whole(WholeBody),
     /// Passed on as it comes.
-    Stream(Incoming),
+    Stream(Upload),
 }
 
 /// What is sent to a client.
@@ -49,6 +49,9 @@ pub enum BodyError {
     /// The client's body broke off.
     #[error("the request broke off: {0}")]
     Request(#[from] hyper::Error),
+    /// Nothing of the client's body came for too long.
+    #[error("nothing of the request came for too long")]
+    Silent,
     /// The upstream's body broke off.
     #[error(transparent)]
     Response(#[from] ResponseError),
@@ -105,7 +108,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
-            Self::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Request),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
         }
     }
 

@@ -21,6 +21,7 @@ pub mod route;
 pub mod slot;
 pub mod socket;
 pub mod tunnel;
+pub mod upload;
 pub mod upstream;
 
 use std::net::IpAddr;
@@ -31,6 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
@@ -85,6 +87,8 @@ pub struct Client {
     pub address: IpAddr,
     /// Its connection.
     pub connection: Probe,
+    /// Its place among the connections, which a tunnel keeps.
+    pub place: Arc<OwnedSemaphorePermit>,
 }
 
 /// A guarded request that was read whole, from where on it does not depend on its client.
@@ -132,6 +136,12 @@ impl Proxy {
     /// From now on new requests are refused; those that were begun are finished.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// How many guarded requests are at work.
+    #[must_use]
+    pub fn guarded_in_flight(&self) -> u64 {
+        self.guarded_places.taken()
     }
 
     /// Closes upstream connections that were idle for too long.
@@ -205,7 +215,7 @@ impl Proxy {
             Err(refusal) => return slot.reply(*refusal),
         };
         let (request, share) = outbound_whole(whole, client.address, self.names.protected());
-        let exchange = self.exchange(&site, policy, request, permit.as_ref(), &mut slot);
+        let exchange = self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot);
         let (attempt, recording) = match &permit {
             Some(permit) => permit.holding(exchange).await,
             None => exchange.await,
@@ -215,7 +225,7 @@ impl Proxy {
             None => None,
         };
         drop((place, share));
-        self.respond(attempt, recording, settled, &client, slot, policy).await;
+        self.respond(attempt, recording, settled, slot, policy).await;
     }
 
     /// The permit to run; none if the operator wants it run though the store cannot be asked; or else what the request
@@ -229,6 +239,11 @@ impl Proxy {
             }
             Ok(Admission::Released(reason)) => refuse(Problem::Released { reason }),
             Err(StoreError::Full { .. }) => refuse(Problem::StoreFull),
+            // Something stands there: it may have run.
+            Err(error @ StoreError::Corrupt(_)) => {
+                error!(%error, id = ?presented.id, "an entry cannot be read");
+                refuse(Problem::StoreUnavailable)
+            }
             Err(error) => {
                 error!(%error, id = ?presented.id, "the store cannot be asked");
                 match policy.on_store_error {
@@ -247,6 +262,7 @@ impl Proxy {
         policy: &GuardPolicy,
         request: Request<RequestBody>,
         permit: Option<&Permit>,
+        client: &Client,
         slot: &mut Slot,
     ) -> (Attempt, Option<Recording>) {
         let params = site.upstream.params();
@@ -269,7 +285,8 @@ impl Proxy {
             Ok(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
             Ok(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
             Ok(Ok(response)) => {
-                let mut recording = Recording::begin(response, policy, self.names.protected());
+                let mut recording =
+                    Recording::begin(response, policy, self.names.protected(), client.clone());
                 (recording.record(deadline, slot, policy).await, Some(recording))
             }
         }
@@ -281,7 +298,6 @@ impl Proxy {
         attempt: Attempt,
         recording: Option<Recording>,
         settled: Option<Settled>,
-        client: &Client,
         mut slot: Slot,
         policy: &GuardPolicy,
     ) {
@@ -296,7 +312,7 @@ impl Proxy {
                 return recording.finish_kept(outcome, expires_at, slot, policy).await;
             }
             (Attempt::NotKept { .. }, Some(recording)) => {
-                return recording.finish_not_kept(outcome, client, slot).await;
+                return recording.finish_not_kept(outcome, slot).await;
             }
             (Attempt::NotSent(cause), _) => Problem::Unreachable { cause },
             (Attempt::Unknown(cause), _) => Problem::OutcomeUnknown { cause },

@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::{Method, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::access::AccessLine;
@@ -19,6 +20,7 @@ use super::body::{BodyError, ReplyBody, RequestBody};
 use super::outcome::RequestOutcome;
 use super::problem::Problem;
 use super::socket::Probe;
+use super::upload::Upload;
 use super::upstream::{SendError, UpstreamBody};
 use super::{Client, Proxy, Site, headers, outbound, reply, tunnel};
 use crate::idempotency::UnknownCause;
@@ -50,10 +52,12 @@ impl Proxy {
         let upgrade = headers::upgrade(&parts.headers, &site.route.upgrades);
         let downstream = upgrade.is_some().then(|| tunnel::upgrade(&mut parts));
         headers::to_upstream(&mut parts.headers, client.address, upgrade, self.names.protected());
-        let request = outbound(parts, RequestBody::Stream(body));
+        let protected = self.names.protected().clone();
+        let (upload, uploaded) = Upload::new(body, params.stream_idle_timeout, protected);
+        let request = outbound(parts, RequestBody::Stream(upload));
         let begun = Instant::now();
         let sending = site.upstream.send(request, params.idle_timeout, || true);
-        let sent = while_there(client, params.response_timeout, sending).await;
+        let sent = while_there(client, uploaded, params.response_timeout, sending).await;
         line.upstream(begun.elapsed());
         let response = match sent? {
             Ok(response) => response,
@@ -62,7 +66,7 @@ impl Proxy {
         };
         line.end(response.status(), RequestOutcome::Passed);
         if let Some(downstream) = downstream.filter(|_| reply::is_switch(response.status())) {
-            return Ok(tunnel::join(downstream, response, self.names.protected()));
+            return Ok(tunnel::join(downstream, response, self.names.protected(), client.clone()));
         }
         let connection = client.connection.clone();
         let mut response =
@@ -75,14 +79,23 @@ impl Proxy {
     }
 }
 
-/// Drives `work` to its end, unless the client leaves or its patience is over.
+/// Drives `work` to its end, unless the client leaves, or its patience is over, which begins when it has `uploaded` all.
 async fn while_there<T>(
     client: &Client,
+    uploaded: Option<oneshot::Receiver<()>>,
     patience: Duration,
     work: impl Future<Output = T>,
 ) -> Result<T, Problem> {
-    let deadline = Instant::now() + patience;
     let mut work = pin!(work);
+    if let Some(uploaded) = uploaded {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done),
+            // The other half ends with the upload, however that ends.
+            _ = uploaded => {}
+        }
+    }
+    let deadline = Instant::now() + patience;
     loop {
         let look_at = deadline.min(Instant::now() + LOOK_AFTER);
         match timeout_at(look_at, &mut work).await {
@@ -106,6 +119,9 @@ impl Body for PassedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.silence = None;
+            if matches!(frame, Some(Err(_))) {
+                self.connection.reset_on_close();
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Response)));
         }
         while self.silence.get_or_insert_with(|| Box::pin(sleep(LOOK_AFTER))).as_mut().poll(cx).is_ready() {

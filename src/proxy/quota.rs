@@ -25,6 +25,11 @@ impl Quota {
         Self(Arc::new(Count { max, taken: AtomicU64::new(0) }))
     }
 
+    /// How much is taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
     /// A share of `amount`, if there is room.
     pub(super) fn take(&self, amount: u64) -> Option<Share> {
         let mut share = Share { count: self.0.clone(), amount: 0 };

@@ -7,9 +7,9 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{DATE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::header::{DATE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRAILER};
 use http::{Response, StatusCode};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -35,6 +35,7 @@ const RELAY_WINDOW_BYTES: usize = 64 * 1024;
 /// An answer while it is read.
 #[derive(Debug)]
 pub struct Recording {
+    client: Client,
     status: StatusCode,
     headers: HeaderMap,
     body: UpstreamBody,
@@ -48,10 +49,17 @@ pub struct Recording {
 impl Recording {
     /// Begins with the response head.
     #[must_use]
-    pub fn begin(response: Response<UpstreamBody>, policy: &GuardPolicy, protected: &Protected) -> Self {
+    pub fn begin(
+        response: Response<UpstreamBody>,
+        policy: &GuardPolicy,
+        protected: &Protected,
+        client: Client,
+    ) -> Self {
         let (mut parts, body) = response.into_parts();
         // A body that is not there (a 304's, say) may still have its length told; any other tells its own.
         headers::to_client(&mut parts.headers, reply::is_bodyless_with_length(parts.status), protected);
+        // Whether an answer is a replay is for this proxy to say.
+        parts.headers.remove(reply::IDEMPOTENT_REPLAYED);
         if !parts.headers.contains_key(DATE)
             && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
         {
@@ -59,6 +67,7 @@ impl Recording {
             parts.headers.insert(DATE, now);
         }
         Self {
+            client,
             status: parts.status,
             headers: parts.headers,
             body,
@@ -98,11 +107,12 @@ impl Recording {
                         if self.recorded.len() > self.max_bytes {
                             return not_kept;
                         }
-                        if !self.body.is_end_stream() {
-                            self.push();
+                        if self.body.is_end_stream() {
+                            return self.answer(policy).map_or(not_kept, Attempt::Answered);
                         }
+                        self.push();
                     }
-                    Err(frame) => self.trailers = frame.into_trailers().unwrap_or_default(),
+                    Err(frame) => self.trail(frame.into_trailers()),
                 },
             }
         }
@@ -132,7 +142,7 @@ impl Recording {
     }
 
     /// Streams an answer that was not kept to its end, for as long as this client reads.
-    pub async fn finish_not_kept(mut self, outcome: RequestOutcome, client: &Client, mut slot: Slot) {
+    pub async fn finish_not_kept(mut self, outcome: RequestOutcome, mut slot: Slot) {
         if self.relay.is_none() && slot.is_waited_for() {
             self.stream(&mut slot);
         }
@@ -151,7 +161,7 @@ impl Recording {
                 frame = self.body.frame() => frame,
                 () = relay.client_gone() => return,
                 () = sleep(LOOK_AFTER) => {
-                    if client.connection.is_reset() {
+                    if self.client.connection.is_reset() {
                         return;
                     }
                     continue;
@@ -166,15 +176,24 @@ impl Recording {
                 Some(Err(_)) => return,
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => next = Some(data),
-                    Err(frame) => self.trailers = frame.into_trailers().unwrap_or_default(),
+                    Err(frame) => self.trail(frame.into_trailers()),
                 },
             }
         }
     }
 
+    /// Trailers that the head did not announce are left out: hyper would not send them on a stream, and first answer and
+    /// replay are to be the same.
+    fn trail(&mut self, trailers: Result<HeaderMap, Frame<Bytes>>) {
+        if self.headers.contains_key(TRAILER) {
+            self.trailers = trailers.unwrap_or_default();
+        }
+    }
+
     fn stream(&mut self, slot: &mut Slot) {
         let length = self.body.size_hint().exact().map(|rest| rest + self.recorded.len() as u64);
-        let (sender, body) = relay(self.max_bytes.saturating_add(RELAY_WINDOW_BYTES), length);
+        let (sender, body) =
+            relay(self.max_bytes.saturating_add(RELAY_WINDOW_BYTES), length, self.client.connection.clone());
         let mut response = Response::new(ReplyBody::Relay(body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();

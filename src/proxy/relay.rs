@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::body::BodyError;
+use super::socket::Probe;
 
 /// A frame in the queue costs at least this much, so that empty frames are bounded too.
 const MIN_FRAME_COST_BYTES: usize = 256;
@@ -32,6 +33,7 @@ pub struct RelayBody {
     frames: mpsc::UnboundedReceiver<Queued>,
     window: Arc<Semaphore>,
     remaining_bytes: Option<u64>,
+    client: Probe,
     ended: bool,
 }
 
@@ -45,13 +47,14 @@ struct Queued {
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLost;
 
-/// A queue of at most `window_bytes`, for a body of `length_bytes` if that is known.
+/// A queue to `client` of at most `window_bytes`, for a body of `length_bytes` if that is known.
 #[must_use]
-pub fn relay(window_bytes: usize, length_bytes: Option<u64>) -> (Relay, RelayBody) {
+pub fn relay(window_bytes: usize, length_bytes: Option<u64>, client: Probe) -> (Relay, RelayBody) {
     let window_bytes = window_bytes.clamp(MIN_FRAME_COST_BYTES, u32::MAX as usize);
     let (sender, frames) = mpsc::unbounded_channel();
     let window = Arc::new(Semaphore::new(window_bytes));
-    let body = RelayBody { frames, window: window.clone(), remaining_bytes: length_bytes, ended: false };
+    let body =
+        RelayBody { frames, window: window.clone(), remaining_bytes: length_bytes, client, ended: false };
     (Relay { frames: sender, window, window_bytes }, body)
 }
 
@@ -116,7 +119,10 @@ impl Body for RelayBody {
         }
         self.frames.poll_recv(cx).map(|queued| {
             self.ended = queued.as_ref().is_none_or(|queued| queued.frame.is_none());
-            let Some(Queued { frame, cost }) = queued else { return Some(Err(BodyError::Cut)) };
+            let Some(Queued { frame, cost }) = queued else {
+                self.client.reset_on_close();
+                return Some(Err(BodyError::Cut));
+            };
             self.window.add_permits(cost);
             if let (Some(remaining), Some(data)) =
                 (&mut self.remaining_bytes, frame.as_ref().and_then(|frame| frame.data_ref()))

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER, TRAILER,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER,
 };
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -19,7 +19,8 @@ use super::policy::GuardPolicy;
 use super::problem::{BadRequest, Problem};
 use crate::idempotency::{Answer, NotSentCause, UnknownCause};
 
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Marks a replay.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// What `Retry-After` says where nothing was sent.
@@ -143,17 +144,9 @@ pub fn whole(
     data: Bytes,
     trailers: HeaderMap,
 ) -> Response<ReplyBody> {
-    let announced = trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>().join(", ");
     let mut response = Response::new(ReplyBody::Whole(WholeBody::new(data, trailers)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    if !announced.is_empty()
-        && !response.headers().contains_key(TRAILER)
-        && let Ok(names) = HeaderValue::try_from(announced)
-    {
-        // hyper sends no trailer that is not announced.
-        response.headers_mut().insert(TRAILER, names);
-    }
     response
 }
 

@@ -13,14 +13,21 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
-/// The half that hyper owns.
+/// The half that hyper owns. A peer that takes nothing for `max_stall` ends it.
 #[derive(Debug)]
-pub struct Socket(Arc<TcpStream>);
+pub struct Socket {
+    stream: Arc<TcpStream>,
+    max_stall: Duration,
+    /// Runs while the peer takes nothing.
+    stall: Option<Pin<Box<Sleep>>>,
+}
 
 /// The half that looks.
 #[derive(Clone, Debug)]
@@ -29,9 +36,19 @@ pub struct Probe(Arc<TcpStream>);
 impl Socket {
     /// The two halves of `stream`.
     #[must_use]
-    pub fn new(stream: TcpStream) -> (Self, Probe) {
+    pub fn new(stream: TcpStream, max_stall: Duration) -> (Self, Probe) {
+        // Neither is needed for anything to be right: without the first a short message may wait for an acknowledgement,
+        // without the second a peer that vanished is noticed later.
+        stream.set_nodelay(true).unwrap_or(());
+        SockRef::from(&stream).set_keepalive(true).unwrap_or(());
         let stream = Arc::new(stream);
-        (Self(stream.clone()), Probe(stream))
+        (Self { stream: stream.clone(), max_stall, stall: None }, Probe(stream))
+    }
+
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let max_stall = self.max_stall;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(max_stall)));
+        stall.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -54,6 +71,13 @@ impl Probe {
         self.peek().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
     }
 
+    /// Has the connection reset when it is closed: what the peer got must not look whole, even where only the end of the
+    /// connection ends a message (HTTP/1.0).
+    pub fn reset_on_close(&self) {
+        // A connection that is gone already needs no reset.
+        SockRef::from(&*self.0).set_linger(Some(Duration::ZERO)).unwrap_or(());
+    }
+
     fn peek(&self) -> io::Result<usize> {
         SockRef::from(&*self.0).peek(&mut [MaybeUninit::uninit()])
     }
@@ -62,8 +86,8 @@ impl Probe {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buf) {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_buf(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read.map(drop)),
             }
@@ -77,15 +101,19 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(data) {
+            let Poll::Ready(ready) = self.stream.poll_write_ready(cx) else { return self.poll_stall(cx) };
+            ready?;
+            match self.stream.try_write_vectored(data) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
+                written => {
+                    self.stall = None;
+                    return Poll::Ready(written);
+                }
             }
         }
     }
@@ -99,6 +127,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
     }
 }

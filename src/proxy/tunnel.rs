@@ -1,6 +1,7 @@
 //! Two connections joined after a protocol switch (RFC 9110 §7.8): WebSocket and its kin.
 //!
-//! No byte crosses before the upstream has answered 101. A tunnel is no guarded work: shutdown does not wait for it.
+//! No byte crosses before the upstream has answered 101. A tunnel keeps its client's place among the connections. It is no
+//! guarded work: shutdown does not wait for it.
 
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
@@ -11,6 +12,7 @@ use tokio::io::copy_bidirectional;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::Client;
 use super::body::{ReplyBody, WholeBody};
 use super::headers::{self, Protected};
 use super::upstream::UpstreamBody;
@@ -29,6 +31,7 @@ pub fn join(
     downstream: OnUpgrade,
     mut response: Response<UpstreamBody>,
     protected: &Protected,
+    client: Client,
 ) -> Response<ReplyBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let protocol = response.headers().get(UPGRADE).cloned();
@@ -43,6 +46,7 @@ pub fn join(
     let tunnel = async move {
         let (Ok(downstream), Ok(upstream)) = tokio::join!(downstream, upstream) else { return };
         let ended = copy_bidirectional(&mut TokioIo::new(downstream), &mut TokioIo::new(upstream)).await;
+        drop(client);
         debug!(ended = ?ended.map_err(|error| error.kind()), "a tunnel ended");
     };
     drop(TaskTracker::new().spawn(tunnel));

@@ -14,12 +14,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::Params;
 use super::framing::WatchedIo;
+use super::{Accepted, Params};
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::HYPER_MAX_HEADERS;
 use crate::proxy::{Client, Proxy};
@@ -33,10 +34,12 @@ pub(super) struct Connection {
     peer: SocketAddr,
     proxy: Arc<Proxy>,
     http1: http1::Builder,
+    write_timeout: Duration,
+    place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>, params: &Params) -> Self {
+    pub(super) fn new((stream, peer, place): Accepted, proxy: Arc<Proxy>, params: &Params) -> Self {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
@@ -48,18 +51,16 @@ impl Connection {
         if params.max_headers != HYPER_MAX_HEADERS {
             http1.max_headers(params.max_headers);
         }
-        Self { stream, peer, proxy, http1 }
+        Self { stream, peer, proxy, http1, write_timeout: params.write_timeout, place }
     }
 
     /// Serves requests until the client is done, or `stop`.
     pub(super) async fn serve(self, stop: CancellationToken) {
-        let Self { stream, peer, proxy, http1 } = self;
-        // Without it a short answer could wait for an acknowledgement; that it fails changes nothing.
-        stream.set_nodelay(true).unwrap_or(());
-        let (socket, probe) = Socket::new(stream);
+        let Self { stream, peer, proxy, http1, write_timeout, place } = self;
+        let (socket, probe) = Socket::new(stream, write_timeout);
         let (io, findings) = WatchedIo::new(socket);
         let begun = AtomicBool::new(false);
-        let client = Client { address: peer.ip(), connection: probe };
+        let client = Client { address: peer.ip(), connection: probe, place: Arc::new(place) };
         let service = service_fn(|request| {
             begun.store(true, Ordering::Relaxed);
             let reply = proxy.clone().handle(request, client.clone(), findings.take());

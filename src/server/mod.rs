@@ -62,14 +62,11 @@ pub async fn serve(
             () = stop.cancelled() => return,
             accepted = accept(&listener, &places) => accepted,
         };
-        let Some((stream, peer, place)) = accepted else { continue };
-        let connection = Connection::new(stream, peer, proxy.clone(), &params);
+        let Some(accepted) = accepted else { continue };
+        let connection = Connection::new(accepted, proxy.clone(), &params);
         // A token of its own: connections that all asked the same one would wait for each other.
         let stop = stop.child_token();
-        drop(tracker.spawn(async move {
-            connection.serve(stop).await;
-            drop(place);
-        }));
+        drop(tracker.spawn(connection.serve(stop)));
     }
 }
 

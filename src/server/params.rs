@@ -18,6 +18,8 @@ pub struct Params {
     pub max_headers: usize,
     /// How many bytes a request head may have.
     pub max_header_bytes: usize,
+    /// How long a client may take nothing of what is sent to it.
+    pub write_timeout: Duration,
     /// How long a connection may take to send a request head, idle time included.
     pub header_timeout: Duration,
 }

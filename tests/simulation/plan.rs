@@ -154,6 +154,7 @@ impl Plan {
     pub(crate) fn rules(&self, client: &Client) -> Rules {
         Rules {
             ttl: self.ttl,
+            attempt_timeout: self.ttl,
             on_in_flight: client.on_in_flight,
             on_unknown: self.on_unknown,
             release_status: RELEASE_STATUS.to_vec(),

@@ -252,6 +252,7 @@ pub(super) fn presented(key: u8, payload: u8) -> Presented {
 pub(super) fn rejecting() -> Rules {
     Rules {
         ttl: TTL,
+        attempt_timeout: TTL,
         on_in_flight: OnInFlight::Reject,
         on_unknown: OnUnknown::Reject,
         release_status: vec![425, 429],

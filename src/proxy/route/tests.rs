@@ -20,6 +20,7 @@ fn guard() -> GuardPolicy {
         fingerprint_headers: Vec::new(),
         rules: Rules {
             ttl: Duration::from_secs(1),
+            attempt_timeout: Duration::from_secs(1),
             on_in_flight: OnInFlight::Reject,
             on_unknown: OnUnknown::Reject,
             release_status: Vec::new(),

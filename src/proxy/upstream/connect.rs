@@ -20,6 +20,7 @@ pub(super) struct Connector {
     host: String,
     port: u16,
     connect_timeout: Duration,
+    max_stall: Duration,
     http1: Builder,
     /// Never waited for: an idle connection has no work to finish.
     connections: TaskTracker,
@@ -36,6 +37,7 @@ impl Connector {
             host: endpoint.host.clone(),
             port: endpoint.port,
             connect_timeout: params.connect_timeout,
+            max_stall: params.stream_idle_timeout,
             http1,
             connections: TaskTracker::new(),
         }
@@ -45,7 +47,7 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<Connection, NotSentCause> {
         let connecting = timeout(self.connect_timeout, self.dial());
         let stream = connecting.await.unwrap_or(Err(NotSentCause::ConnectTimeout))?;
-        let (socket, probe) = Socket::new(stream);
+        let (socket, probe) = Socket::new(stream, self.max_stall);
         let handshake = self.http1.handshake(TokioIo::new(socket)).await;
         let (sender, connection) = handshake.map_err(|_| NotSentCause::ConnectFailed)?;
         let driven = async move {
@@ -65,11 +67,7 @@ impl Connector {
         let mut cause = NotSentCause::NameNotResolved;
         for address in addresses {
             match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    // Without it a request in two writes would wait for an acknowledgement; that it fails changes nothing.
-                    stream.set_nodelay(true).unwrap_or(());
-                    return Ok(stream);
-                }
+                Ok(stream) => return Ok(stream),
                 Err(error) => {
                     debug!(%error, %address, "an endpoint was not connected to");
                     cause = NotSentCause::ConnectFailed;
