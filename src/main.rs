@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command.unwrap_or(Command::Run) {
         Command::Check => check(&arguments.config),
-        Command::Run => load(&arguments.config).and_then(|loaded| on_runtime(run(loaded, &arguments.config))),
+        Command::Run => load(&arguments.config).and_then(|loaded| serve(loaded, &arguments.config)),
         Command::Demo { once } => on_runtime(demonstrate(once)),
     };
     done.map_or_else(
@@ -86,15 +86,21 @@ fn on_runtime(work: impl Future<Output = Done>) -> Done {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?.block_on(work)
 }
 
-async fn run(Loaded { settings, warnings }: Loaded, path: &Path) -> Done {
+fn serve(loaded: Loaded, path: &Path) -> Done {
     let filter = std::env::var("ONCEGATE_LOG").ok();
+    // Dropped after the runtime: what is cut off at the end still gets its line.
     let _lines = telemetry::init(filter.as_deref()).map_err(failed)?;
+    on_runtime(run(loaded, path))
+}
+
+async fn run(Loaded { settings, warnings }: Loaded, path: &Path) -> Done {
     for warning in warnings {
         warn!("{}:{warning}", path.display());
     }
     let mut signals = Signals::new().map_err(failed)?;
     let app = App::build(settings).await.map_err(failed)?;
-    info!(listen = ?app.addresses(), admin = ?app.admin_address(), version = env!("CARGO_PKG_VERSION"), "serving");
+    let admin = app.admin_address().map(tracing::field::display);
+    info!(listen = ?app.addresses(), admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let running = app.run(async { stopped.await.unwrap_or(()) }, async { ended.await.unwrap_or(()) });

@@ -143,8 +143,10 @@ impl Guard {
     /// Drops expired entries at every interval. Never returns.
     pub async fn prune_forever(&self) {
         loop {
-            sleep(self.0.params.prune_interval).await;
-            match self.0.store.prune().await {
+            let interval = self.0.params.prune_interval;
+            sleep(interval).await;
+            let pruned = timeout(interval, self.0.store.prune()).await;
+            match pruned.unwrap_or_else(|_| Err(self.0.no_answer())) {
                 Ok(dropped) => debug!(dropped, "pruned"),
                 Err(error) => warn!(%error, "pruning failed; it is tried again at the next interval"),
             }

@@ -4,10 +4,10 @@
 //! RFC 8785 libraries read numbers as doubles and keep one of two equal keys: under them `9007199254740993` equals
 //! `9007199254740992`, and a changed amount could pass for a retry. Scanning is serde_json's; this file only orders.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::Deserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -65,134 +65,176 @@ impl Selection {
     ///
     /// [`JsonError`] if the body is no JSON text, doubles a key anywhere, or nests too deep.
     pub fn canonicalize(&self, body: &[u8]) -> Result<Vec<u8>, JsonError> {
-        let raw: &RawValue = serde_json::from_slice(body).map_err(|_| JsonError::NotJson)?;
-        let root = Node::read(raw, 0)?;
+        let root: &RawValue = serde_json::from_slice(body).map_err(|_| JsonError::NotJson)?;
         let mut out = Vec::with_capacity(body.len());
         if self.include.is_empty() {
-            self.write(&root, &mut Vec::new(), &mut out);
+            self.write(root, &mut Vec::new(), 0, Some(&mut out))?;
+            return Ok(out);
         }
+        // What does not count must be well-formed all the same.
+        self.write(root, &mut Vec::new(), 0, None)?;
         for pointer in &self.include {
             write_text(&pointer.join("/"), &mut out);
             out.push(b'=');
-            if let Some(node) = root.find(pointer) {
-                self.write(node, &mut pointer.iter().map(String::as_str).collect(), &mut out);
+            if let Some(raw) = find(root, pointer)? {
+                self.write(raw, &mut pointer.clone(), 0, Some(&mut out))?;
             }
             out.push(b'\n');
         }
         Ok(out)
     }
 
-    fn write<'a>(&'a self, node: &'a Node<'_>, path: &mut Vec<&'a str>, out: &mut Vec<u8>) {
-        if self.exclude.iter().any(|pointer| pointer == path) {
-            return;
-        }
-        match node {
-            Node::Literal(text) => out.extend_from_slice(text.as_bytes()),
-            Node::Text(text) => write_text(text, out),
-            Node::Array(items) => {
-                out.push(b'[');
-                for (index, item) in items {
-                    path.push(index);
-                    self.write(item, path, out);
-                    path.pop();
-                    out.push(b',');
-                }
-                out.push(b']');
-            }
-            Node::Object(members) => {
-                out.push(b'{');
-                for (name, member) in members {
-                    path.push(name);
-                    if !self.exclude.iter().any(|pointer| pointer == path) {
-                        write_text(name, out);
-                        out.push(b':');
-                        self.write(member, path, out);
-                        out.push(b',');
-                    }
-                    path.pop();
-                }
-                out.push(b'}');
-            }
-        }
-    }
-}
-
-/// A JSON text whose numbers are still text. Array items carry their index as the pointer token that names them.
-enum Node<'a> {
-    Literal(&'a str),
-    Text(String),
-    Array(Vec<(String, Self)>),
-    Object(BTreeMap<String, Self>),
-}
-
-impl<'a> Node<'a> {
-    fn read(raw: &'a RawValue, depth: usize) -> Result<Self, JsonError> {
-        let text = raw.get();
+    /// Writes one value in its one spelling, or only checks it. Holds no more than one object's members for each level.
+    fn write(
+        &self,
+        raw: &RawValue,
+        path: &mut Pointer,
+        depth: usize,
+        out: Option<&mut Vec<u8>>,
+    ) -> Result<(), JsonError> {
+        let mut out = out.filter(|_| !self.exclude.contains(path));
         if depth > MAX_DEPTH {
             return Err(JsonError::TooDeep);
         }
-        match text.as_bytes().first() {
-            Some(b'{') => {
-                let Members(members) = serde_json::from_str(text).map_err(|_| JsonError::NotJson)?;
-                let mut object = BTreeMap::new();
-                for (name, member) in members {
-                    if object.insert(name, Self::read(member, depth + 1)?).is_some() {
-                        return Err(JsonError::DuplicateKey);
-                    }
-                }
-                Ok(Self::Object(object))
+        match (raw.get().as_bytes().first(), &mut out) {
+            (Some(b'{'), _) => self.write_object(raw, path, depth, out),
+            (Some(b'['), _) => self.write_array(raw, path, depth, out),
+            (Some(b'"'), _) => {
+                let text: String = serde_json::from_str(raw.get()).map_err(|_| JsonError::NotJson)?;
+                out.into_iter().for_each(|out| write_text(&text, out));
+                Ok(())
             }
-            Some(b'[') => {
-                let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| JsonError::NotJson)?;
-                let node = |(index, item): (usize, &'a RawValue)| {
-                    Ok((index.to_string(), Self::read(item, depth + 1)?))
-                };
-                Ok(Self::Array(items.into_iter().enumerate().map(node).collect::<Result<_, _>>()?))
+            (_, out) => {
+                out.iter_mut().for_each(|out| out.extend_from_slice(raw.get().as_bytes()));
+                Ok(())
             }
-            Some(b'"') => Ok(Self::Text(serde_json::from_str(text).map_err(|_| JsonError::NotJson)?)),
-            _ => Ok(Self::Literal(text)),
         }
     }
 
-    fn find(&self, pointer: &[String]) -> Option<&Self> {
-        let Some((token, rest)) = pointer.split_first() else { return Some(self) };
-        let next = match self {
-            Self::Object(members) => members.get(token),
-            Self::Array(items) => {
-                let index: usize = token.parse().ok()?;
-                items.get(index).and_then(|(name, item)| (name == token).then_some(item))
+    fn write_object(
+        &self,
+        raw: &RawValue,
+        path: &mut Pointer,
+        depth: usize,
+        mut out: Option<&mut Vec<u8>>,
+    ) -> Result<(), JsonError> {
+        let mut members = members(raw)?;
+        members.sort_by(|(one, _), (other, _)| one.cmp(other));
+        if members.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other)) {
+            return Err(JsonError::DuplicateKey);
+        }
+        out.iter_mut().for_each(|out| out.push(b'{'));
+        for (name, member) in members {
+            path.push(name);
+            let mut out = out.as_deref_mut().filter(|_| !self.exclude.contains(path));
+            if let (Some(out), Some(name)) = (&mut out, path.last()) {
+                write_text(name, out);
+                out.push(b':');
             }
-            Self::Literal(_) | Self::Text(_) => None,
-        };
-        next?.find(rest)
+            self.write(member, path, depth + 1, out.as_deref_mut())?;
+            out.into_iter().for_each(|out| out.push(b','));
+            path.pop();
+        }
+        out.into_iter().for_each(|out| out.push(b'}'));
+        Ok(())
+    }
+
+    fn write_array(
+        &self,
+        raw: &RawValue,
+        path: &mut Pointer,
+        depth: usize,
+        mut out: Option<&mut Vec<u8>>,
+    ) -> Result<(), JsonError> {
+        out.iter_mut().for_each(|out| out.push(b'['));
+        let mut index = 0_usize;
+        for_each_item(raw, |item| {
+            // Only what is excluded asks for names.
+            path.push(if self.exclude.is_empty() { String::new() } else { index.to_string() });
+            index += 1;
+            self.write(item, path, depth + 1, out.as_deref_mut())?;
+            path.pop();
+            out.iter_mut().for_each(|out| out.push(b','));
+            Ok(())
+        })?;
+        out.into_iter().for_each(|out| out.push(b']'));
+        Ok(())
     }
 }
 
-/// An object's members in their order, doubled names included.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Vec<(String, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+/// The value that `pointer` names below `raw` (RFC 6901 §4).
+fn find<'a>(raw: &'a RawValue, pointer: &[String]) -> Result<Option<&'a RawValue>, JsonError> {
+    let Some((token, rest)) = pointer.split_first() else { return Ok(Some(raw)) };
+    let mut found = None;
+    match raw.get().as_bytes().first() {
+        Some(b'{') => {
+            found = members(raw)?.into_iter().find(|(name, _)| name == token).map(|(_, member)| member);
+        }
+        Some(b'[') => {
+            let mut index = 0_usize;
+            for_each_item(raw, |item| {
+                if found.is_none() && *token == index.to_string() {
+                    found = Some(item);
                 }
-                Ok(members)
-            }
+                index += 1;
+                Ok(())
+            })?;
+        }
+        _ => {}
+    }
+    found.map_or(Ok(None), |found| find(found, rest))
+}
+
+/// An object's members in their order, doubled names included.
+fn members(raw: &RawValue) -> Result<Vec<(String, &RawValue)>, JsonError> {
+    struct Collect;
+
+    impl<'de> Visitor<'de> for Collect {
+        type Value = Vec<(String, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
         }
 
-        deserializer.deserialize_map(Collect).map(Members)
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some(member) = map.next_entry()? {
+                members.push(member);
+            }
+            Ok(members)
+        }
     }
+
+    serde_json::Deserializer::from_str(raw.get()).deserialize_map(Collect).map_err(|_| JsonError::NotJson)
+}
+
+/// Hands an array's items on one by one, so that a long array of small items takes no more memory than its text.
+fn for_each_item<'a>(
+    raw: &'a RawValue,
+    each: impl FnMut(&'a RawValue) -> Result<(), JsonError>,
+) -> Result<(), JsonError> {
+    struct Each<F>(F);
+
+    impl<'de, F: FnMut(&'de RawValue) -> Result<(), JsonError>> Visitor<'de> for Each<F> {
+        type Value = Result<(), JsonError>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut done = Ok(());
+            while let Some(item) = seq.next_element()? {
+                if done.is_ok() {
+                    done = (self.0)(item);
+                }
+            }
+            Ok(done)
+        }
+    }
+
+    let done = serde_json::Deserializer::from_str(raw.get()).deserialize_seq(Each(each));
+    done.map_err(|_| JsonError::NotJson)?
 }
 
 fn pointers<'a>(texts: &[&'a str]) -> Result<Vec<Pointer>, &'a str> {

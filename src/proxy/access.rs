@@ -29,6 +29,7 @@ struct Known {
     route: Option<Arc<str>>,
     key: Option<String>,
     upstream: Option<Duration>,
+    cause: Option<&'static str>,
     status: Option<StatusCode>,
     outcome: RequestOutcome,
     client_gone: bool,
@@ -46,6 +47,7 @@ impl AccessLine {
                 route: None,
                 key: None,
                 upstream: None,
+                cause: None,
                 status: None,
                 outcome: RequestOutcome::ClientGone,
                 client_gone: false,
@@ -71,6 +73,13 @@ impl AccessLine {
     pub fn upstream(&mut self, took: Duration) {
         if let Some(known) = &mut self.0 {
             known.upstream = Some(took);
+        }
+    }
+
+    /// Why there is no answer of the upstream.
+    pub fn cause(&mut self, cause: &'static str) {
+        if let Some(known) = &mut self.0 {
+            known.cause = Some(cause);
         }
     }
 
@@ -120,6 +129,7 @@ impl AccessLine {
             route = known.route.as_deref(),
             status = known.status.map(|status| status.as_u16()),
             outcome = known.outcome.as_str(),
+            cause = known.cause,
             key = known.key,
             client_gone = known.client_gone.then_some(true),
             duration_ms = milliseconds(known.begun.elapsed()),

@@ -314,8 +314,14 @@ impl Proxy {
             (Attempt::NotKept { .. }, Some(recording)) => {
                 return recording.finish_not_kept(outcome, slot).await;
             }
-            (Attempt::NotSent(cause), _) => Problem::Unreachable { cause },
-            (Attempt::Unknown(cause), _) => Problem::OutcomeUnknown { cause },
+            (Attempt::NotSent(cause), _) => {
+                slot.line().cause(cause.as_str());
+                Problem::Unreachable { cause }
+            }
+            (Attempt::Unknown(cause), _) => {
+                slot.line().cause(cause.as_str());
+                Problem::OutcomeUnknown { cause }
+            }
             (Attempt::Answered(_) | Attempt::NotKept { .. }, None) => {
                 Problem::OutcomeUnknown { cause: UnknownCause::Abandoned }
             }

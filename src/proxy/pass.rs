@@ -61,8 +61,14 @@ impl Proxy {
         line.upstream(begun.elapsed());
         let response = match sent? {
             Ok(response) => response,
-            Err(SendError::NotSent(cause)) => return Err(Problem::Unreachable { cause }),
-            Err(SendError::Lost(cause)) => return Err(Problem::OutcomeUnknown { cause }),
+            Err(SendError::NotSent(cause)) => {
+                line.cause(cause.as_str());
+                return Err(Problem::Unreachable { cause });
+            }
+            Err(SendError::Lost(cause)) => {
+                line.cause(cause.as_str());
+                return Err(Problem::OutcomeUnknown { cause });
+            }
         };
         line.end(response.status(), RequestOutcome::Passed);
         if let Some(downstream) = downstream.filter(|_| reply::is_switch(response.status())) {

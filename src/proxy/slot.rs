@@ -21,7 +21,9 @@ pub struct Slot {
 impl Slot {
     /// A slot, and where its reply arrives.
     #[must_use]
-    pub fn new(line: AccessLine) -> (Self, oneshot::Receiver<Response<ReplyBody>>) {
+    pub fn new(mut line: AccessLine) -> (Self, oneshot::Receiver<Response<ReplyBody>>) {
+        // What is cut off without a reply, by a panic or the end of the process, may have run.
+        line.outcome(RequestOutcome::Unknown);
         let (client, receiver) = oneshot::channel();
         (Self { client: Some(client), line }, receiver)
     }

@@ -11,7 +11,6 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
-mod break1;
 mod callers;
 mod capacity;
 mod clients;
@@ -22,6 +21,7 @@ mod framing;
 mod harness;
 mod harness_itself;
 mod headers;
+mod hostile;
 mod keys;
 mod mismatch;
 mod passthrough;

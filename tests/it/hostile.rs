@@ -1,4 +1,4 @@
-//! Found by trying to break it. Each test says what should hold and does not.
+//! What was once possible: each test is a way by which the promise, or an answer, was broken.
 
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ async fn trailers_of_a_request_carry_no_protected_field() {
 /// DESIGN §5: a replay is the answer byte for byte, trailers too. Whether they come must not depend on how fast the
 /// first answer was.
 #[tokio::test]
-async fn trailers_that_were_not_announced_are_on_a_slow_first_answer_as_on_its_replay() {
+async fn trailers_that_were_not_announced_are_neither_on_a_slow_first_answer_nor_on_its_replay() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, when_over) = oneshot::channel::<()>();
@@ -119,8 +119,8 @@ async fn trailers_that_were_not_announced_are_on_a_slow_first_answer_as_on_its_r
     first.push_str(&client.read_until("0\r\n").await);
     first.push_str(&client.unread().await);
     let replay = proxy.settled(&request).await;
-    assert_eq!(replay.trailers, [("x-sum".to_owned(), "1".to_owned())], "{replay:?}");
-    assert!(first.to_lowercase().contains("x-sum: 1"), "the first answer lacks them: {first}");
+    assert!(replay.trailers.is_empty(), "{replay:?}");
+    assert!(!first.to_lowercase().contains("x-sum"), "only the first answer has them: {first}");
 }
 
 /// DESIGN §5: what is not guarded streams through, uploads too. `response_timeout` is patience for the response head; an
