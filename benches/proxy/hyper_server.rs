@@ -81,7 +81,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A GET answers how many POSTs there were.
-
 async fn answer(
     request: Request<Incoming>,
     posts: Arc<AtomicU64>,
