@@ -4,13 +4,12 @@
 #   docker run --read-only --cap-drop=ALL -p 8080:8080 -v "$PWD/proxy.toml:/etc/oncegate/proxy.toml:ro" oncegate
 #
 # There is no configuration inside: which API it stands before is for the operator to say, and a start without that
-# fails with a sentence. Both bases can be replaced; the runtime base needs glibc, or with
-# RUSTFLAGS="-C target-feature=+crt-static" nothing at all (RUNTIME_IMAGE=scratch).
+# fails with a sentence. Both bases can be replaced; the runtime base needs glibc and libgcc, of the build base's version
+# or later.
 ARG BUILD_IMAGE=rust:1.95-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
-ARG RUSTFLAGS=""
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

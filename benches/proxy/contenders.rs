@@ -25,10 +25,12 @@ pub(crate) enum Keys {
 /// What is measured in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
-    /// hyper answering from memory: the floor.
+    /// hyper answering from memory: the floor of a replay.
     Bare,
     /// nginx as a plain reverse proxy: the yardstick.
     Nginx,
+    /// hyper passing on, and nothing else: the floor of a proxy.
+    Passing,
     /// Oncegate on a route that it only passes on.
     Unguarded { access_log: bool },
     /// Oncegate claiming, forwarding and recording.
@@ -38,9 +40,10 @@ pub(crate) enum Contender {
 }
 
 /// The rows, in the order of the table.
-pub(crate) const ROWS: [Contender; 7] = [
+pub(crate) const ROWS: [Contender; 8] = [
     Contender::Bare,
     Contender::Nginx,
+    Contender::Passing,
     Contender::Unguarded { access_log: false },
     Contender::FirstTime { access_log: false },
     Contender::Replays,
@@ -59,6 +62,7 @@ impl Contender {
         match self {
             Self::Bare => "bare hyper server answering from memory",
             Self::Nginx => "nginx, plain reverse proxy",
+            Self::Passing => "bare hyper proxy, nothing else",
             Self::Unguarded { access_log: false } => "Oncegate, unguarded",
             Self::FirstTime { access_log: false } => "Oncegate, guarded, first-time keys",
             Self::Replays => "Oncegate, guarded, replays",
@@ -73,29 +77,34 @@ impl Contender {
             Self::Unguarded { access_log: false } => Some(1.25),
             Self::FirstTime { access_log: false } => Some(1.8),
             Self::Replays => Some(0.75),
-            Self::Bare | Self::Nginx | Self::Unguarded { .. } | Self::FirstTime { .. } => None,
+            Self::Bare | Self::Nginx | Self::Passing | Self::Unguarded { .. } | Self::FirstTime { .. } => {
+                None
+            }
         }
     }
 
     pub(crate) fn path(self) -> &'static str {
         match self {
             Self::Unguarded { .. } => UNGUARDED_PATH,
-            Self::Bare | Self::Nginx | Self::FirstTime { .. } | Self::Replays => GUARDED_PATH,
+            Self::Bare | Self::Nginx | Self::Passing | Self::FirstTime { .. } | Self::Replays => GUARDED_PATH,
         }
     }
 
     pub(crate) fn keys(self) -> Keys {
         match self {
             Self::Replays => Keys::Fixed(REPLAYED_KEYS),
-            Self::Bare | Self::Nginx | Self::Unguarded { .. } | Self::FirstTime { .. } => Keys::Unique,
+            Self::Bare | Self::Nginx | Self::Passing | Self::Unguarded { .. } | Self::FirstTime { .. } => {
+                Keys::Unique
+            }
         }
     }
 
     /// Starts the row's server, with its files in `files`.
     pub(crate) fn start(self, backend: &Backend, files: &Path) -> Result<Server> {
         match self {
-            Self::Bare => hyper(files, "bare"),
+            Self::Bare => hyper(files, "bare", None),
             Self::Nginx => nginx(backend, files),
+            Self::Passing => hyper(files, "passing", Some(backend)),
             Self::Unguarded { access_log } | Self::FirstTime { access_log } => {
                 oncegate(backend, files, access_log)
             }
@@ -119,7 +128,7 @@ impl Contender {
         let expected = match self {
             Self::Bare | Self::Replays => 0..=0,
             // wrk stops with a request on every connection, after the warm-up too.
-            Self::Nginx | Self::Unguarded { .. } | Self::FirstTime { .. } => {
+            Self::Nginx | Self::Passing | Self::Unguarded { .. } | Self::FirstTime { .. } => {
                 requests..=requests + 2 * CONNECTIONS
             }
         };
@@ -134,7 +143,7 @@ pub(crate) struct Backend(Server);
 
 impl Backend {
     pub(crate) fn start(files: &Path) -> Result<Self> {
-        hyper(files, "backend").map(Self)
+        hyper(files, "backend", None).map(Self)
     }
 
     /// How many POSTs it has answered.
@@ -149,10 +158,11 @@ impl Backend {
     }
 }
 
-fn hyper(files: &Path, name: &str) -> Result<Server> {
+fn hyper(files: &Path, name: &str, upstream: Option<&Backend>) -> Result<Server> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["serve", &address.to_string()]).stdin(Stdio::piped()).stdout(Stdio::null());
+    command.args(["serve", &address.to_string()]).args(upstream.map(|backend| backend.0.address.to_string()));
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
     Server::start(command, address, &files.join(name))
 }
 

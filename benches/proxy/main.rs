@@ -36,7 +36,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
-        ["serve", address] => hyper_server::serve(address),
+        ["serve", address] => hyper_server::serve(address, None),
+        ["serve", address, upstream] => hyper_server::serve(address, Some(upstream)),
         _ if arguments.contains(&"--bench") => bench(),
         _ => {
             println!("a benchmark, not a test: run `make bench`");
