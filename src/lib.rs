@@ -20,6 +20,7 @@
 //! - [`server`]: listeners and connections.
 //! - [`config`] reads `proxy.toml`.
 //! - [`app`]: the composition root.
+//! - [`demo`] and [`telemetry`]: what the binary adds.
 
 pub mod app;
 pub mod config;
