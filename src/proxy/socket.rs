@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
@@ -43,6 +43,19 @@ impl Socket {
         SockRef::from(&stream).set_keepalive(true).unwrap_or(());
         let stream = Arc::new(stream);
         (Self { stream: stream.clone(), max_stall, stall: None }, Probe(stream))
+    }
+
+    /// Reads what is there. A short read has emptied the socket: readiness is cleared as tokio's own streams do, by the
+    /// event that was seen before the read, or each read would cost a second one that finds nothing.
+    fn try_read(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let mut is_short = false;
+        let tried = self.stream.try_io(Interest::READABLE, || {
+            let room = buf.remaining();
+            let read = self.stream.try_read_buf(buf)?;
+            is_short = 0 < read && read < room;
+            if is_short { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if is_short { Ok(()) } else { tried }
     }
 
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -87,9 +100,9 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read_buf(buf) {
+            match self.try_read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(drop)),
+                read => return Poll::Ready(read),
             }
         }
     }

@@ -41,24 +41,13 @@ impl Pool {
     /// The connection that was idle for the shortest time, if that was no longer than `max_idle`. Connections that still end
     /// their last exchange are passed over.
     pub(super) fn take(&self, max_idle: Duration) -> Option<Connection> {
-        let now = Instant::now();
-        let mut idle = self.lock();
-        let mut index = idle.len();
-        while let Some(latest) = index.checked_sub(1).and_then(|below| idle.get(below)) {
-            index -= 1;
-            if now.duration_since(latest.since) > max_idle {
-                return None;
-            }
-            let is_alive = latest.until > now && !latest.connection.sender.is_closed();
-            if is_alive && !latest.connection.sender.is_ready() {
-                continue;
-            }
-            let is_usable = is_alive && latest.connection.probe.is_quiet();
-            if let Some(taken) = idle.remove(index).filter(|_| is_usable) {
-                return Some(taken.connection);
+        loop {
+            let candidate = self.latest_ready(max_idle)?;
+            // Looked at outside the lock: it is a system call.
+            if candidate.probe.is_quiet() {
+                return Some(candidate);
             }
         }
-        None
     }
 
     /// Keeps the connection for `keep`. It may still have to end its last exchange.
@@ -77,6 +66,26 @@ impl Pool {
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         self.lock().retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
+    }
+
+    fn latest_ready(&self, max_idle: Duration) -> Option<Connection> {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        let mut index = idle.len();
+        while let Some(latest) = index.checked_sub(1).and_then(|below| idle.get(below)) {
+            index -= 1;
+            if now.duration_since(latest.since) > max_idle {
+                return None;
+            }
+            let is_alive = latest.until > now && !latest.connection.sender.is_closed();
+            if is_alive && !latest.connection.sender.is_ready() {
+                continue;
+            }
+            if let Some(taken) = idle.remove(index).filter(|_| is_alive) {
+                return Some(taken.connection);
+            }
+        }
+        None
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
