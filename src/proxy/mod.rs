@@ -183,13 +183,13 @@ impl Proxy {
         let site = self.sites.get(found).ok_or(Problem::NoRoute)?;
         line.route(&site.name);
         let Some((policy, method)) = self.guarding(site, found, &host, &parts)? else {
-            return self.pass(site, parts, body, client, line).await;
+            return Box::pin(self.pass(site, parts, body, client, line)).await;
         };
         let Some(key) = request::key(&parts.headers, policy)? else {
             if policy.key_required {
                 return Err(request::key_missing(policy));
             }
-            return self.pass(site, parts, body, client, line).await;
+            return Box::pin(self.pass(site, parts, body, client, line)).await;
         };
         line.key(&key);
         let caller = request::caller(&parts.headers, policy)?;
@@ -215,7 +215,8 @@ impl Proxy {
             Err(refusal) => return slot.reply(*refusal),
         };
         let (request, share) = outbound_whole(whole, client.address, self.names.protected());
-        let exchange = self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot);
+        // Boxed, so that refusals and replays need not carry it along.
+        let exchange = Box::pin(self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot));
         let (attempt, recording) = match &permit {
             Some(permit) => permit.holding(exchange).await,
             None => exchange.await,
@@ -312,7 +313,7 @@ impl Proxy {
                 return recording.finish_kept(outcome, expires_at, slot, policy).await;
             }
             (Attempt::NotKept { .. }, Some(recording)) => {
-                return recording.finish_not_kept(outcome, slot).await;
+                return Box::pin(recording.finish_not_kept(outcome, slot)).await;
             }
             (Attempt::NotSent(cause), _) => {
                 slot.line().cause(cause.as_str());

@@ -133,7 +133,8 @@ impl Upstream {
                 let fresh = idle.is_none();
                 let mut connection = match idle {
                     Some(connection) => connection,
-                    None => match endpoint.connector.connect().await {
+                    // Boxed, as it is rare and would make every exchange larger.
+                    None => match Box::pin(endpoint.connector.connect()).await {
                         Ok(connection) => connection,
                         Err(failed) => {
                             cause = failed;
