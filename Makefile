@@ -14,6 +14,7 @@ help:
 .PHONY: test
 test:
 	$(CARGO) test --locked --all-features
+	$(CARGO) run --quiet --locked --example custom_store --features store-contract
 
 .PHONY: check
 check:
