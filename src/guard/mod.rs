@@ -170,8 +170,7 @@ impl Guard {
         };
         // The lease is counted from before the insert was sent: the store's count begins later, never earlier.
         let lease_until = Instant::now() + inner.params.lease;
-        let inserted = timeout(inner.params.store_timeout, inner.store.insert(&presented.id, &claim)).await;
-        match inserted.unwrap_or_else(|_| Err(inner.no_answer())) {
+        match inner.within(inner.store.insert(&presented.id, &claim)).await {
             Ok(Insert::Inserted) => {
                 let earlier = replaces.map(|earlier| earlier.cause);
                 Ok(Claimed::Won(Permit::new(
@@ -214,6 +213,14 @@ impl Guard {
 }
 
 impl Inner {
+    /// One store operation, within `store_timeout`.
+    async fn within<T>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        timeout(self.params.store_timeout, operation).await.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
     fn no_answer(&self) -> StoreError {
         let patience = self.params.store_timeout;
         StoreError::Unavailable(format!("no answer within {} ms", patience.as_millis()).into())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::Inner;
@@ -83,11 +83,11 @@ pub(super) fn withdraw(inner: &Arc<Inner>, id: RequestId, owner: Owner, lease_un
         let landed_by = lease_until + params.lease;
         let mut pause = FIRST_PAUSE;
         loop {
-            let removed = timeout(params.store_timeout, inner.store.remove(&id, owner)).await;
+            let removed = inner.within(inner.store.remove(&id, owner)).await;
             let now = Instant::now();
             match removed {
-                Ok(Ok(Write::Applied)) => break,
-                Ok(Ok(Write::Lost)) if now >= landed_by => break,
+                Ok(Write::Applied) => break,
+                Ok(Write::Lost) if now >= landed_by => break,
                 _ if now >= give_up_at => {
                     warn!(
                         ?id,

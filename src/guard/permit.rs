@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::pending::{self, Record};
@@ -120,17 +120,15 @@ impl Permit {
         loop {
             sleep(params.lease / RENEWALS_PER_LEASE).await;
             let lease_until = Instant::now() + params.lease;
-            let renewed = self.inner.store.renew(&self.id, self.owner, params.lease);
-            match timeout(params.store_timeout, renewed).await {
-                Ok(Ok(Write::Applied)) => {
+            match self.inner.within(self.inner.store.renew(&self.id, self.owner, params.lease)).await {
+                Ok(Write::Applied) => {
                     *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner) = lease_until;
                 }
-                Ok(Ok(Write::Lost)) => {
+                Ok(Write::Lost) => {
                     warn!(id = ?self.id, "the lease is lost; the attempt goes on and its outcome is still recorded");
                     return std::future::pending().await;
                 }
-                Ok(Err(error)) => debug!(id = ?self.id, %error, "a lease was not renewed"),
-                Err(_) => debug!(id = ?self.id, "a lease was not renewed in time"),
+                Err(error) => debug!(id = ?self.id, %error, "a lease was not renewed"),
             }
         }
     }
@@ -149,20 +147,16 @@ impl Drop for Permit {
 impl Record {
     /// One try: when the record will be gone, if there is one.
     pub(super) async fn write(&self, inner: &Inner) -> Result<Option<SystemTime>, StoreError> {
-        let patience = inner.params.store_timeout;
         match &self.settlement {
             Settlement::Release(_) => {
-                let removed = timeout(patience, inner.store.remove(&self.id, self.owner)).await;
-                let write = removed.unwrap_or_else(|_| Err(inner.no_answer()))?;
+                let write = inner.within(inner.store.remove(&self.id, self.owner)).await?;
                 if write == Write::Lost {
                     warn!(id = ?self.id, "a key was to be freed, but another owner stands there");
                 }
                 Ok(None)
             }
             Settlement::Record(outcome) => {
-                let updated =
-                    timeout(patience, inner.store.update(&self.id, self.owner, outcome, self.ttl)).await;
-                match updated.unwrap_or_else(|_| Err(inner.no_answer()))? {
+                match inner.within(inner.store.update(&self.id, self.owner, outcome, self.ttl)).await? {
                     Update::Applied { expires_at } => Ok(Some(expires_at)),
                     Update::Lost => {
                         warn!(id = ?self.id, "an outcome was to be recorded, but the entry is no longer this owner's");

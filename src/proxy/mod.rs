@@ -61,6 +61,7 @@ use crate::store::StoreError;
 pub struct Proxy {
     routes: Routes,
     sites: Vec<Arc<Site>>,
+    upstreams: Vec<Arc<Upstream>>,
     names: Names,
     replies: Replies,
     guard: Guard,
@@ -122,6 +123,7 @@ impl Proxy {
         Ok(Self {
             routes: Routes::new(&params.routes)?,
             sites: params.routes.iter().filter_map(site).collect(),
+            upstreams,
             names: Names::new(params),
             replies: Replies::new(&params.problem_base, params.documentation_url.as_deref()),
             guard,
@@ -146,9 +148,7 @@ impl Proxy {
 
     /// Closes upstream connections that were idle for too long.
     pub fn sweep(&self) {
-        for site in &self.sites {
-            site.upstream.sweep();
-        }
+        self.upstreams.iter().for_each(|upstream| upstream.sweep());
     }
 
     /// Answers `request` from `client`. `framing` is what was seen of its head before it was parsed; without it the request

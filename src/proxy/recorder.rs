@@ -128,7 +128,7 @@ impl Recording {
     ) {
         slot.line().outcome(outcome);
         if let Some(relay) = self.relay.take() {
-            let rest = self.recorded.split_off(self.relayed_bytes.min(self.recorded.len())).freeze();
+            let rest = self.unsent();
             // A client that is gone gets the replay.
             if rest.is_empty() || relay.send(rest).await.is_ok() {
                 relay.finish(self.trailers);
@@ -148,7 +148,7 @@ impl Recording {
         }
         slot.line().outcome(outcome);
         let Some(relay) = self.relay.take() else { return };
-        let rest = self.recorded.split_off(self.relayed_bytes.min(self.recorded.len())).freeze();
+        let rest = self.unsent();
         let mut next = (!rest.is_empty()).then_some(rest);
         loop {
             if let Some(data) = next.take()
@@ -216,6 +216,11 @@ impl Recording {
         if relay.push(data).is_err() {
             self.relay = None;
         }
+    }
+
+    /// Takes what is recorded and was not queued.
+    fn unsent(&mut self) -> Bytes {
+        self.recorded.split_off(self.relayed_bytes.min(self.recorded.len())).freeze()
     }
 
     fn answer(&self, policy: &GuardPolicy) -> Option<Answer> {
