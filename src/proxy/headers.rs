@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use http::Version;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE, VIA,
@@ -41,6 +42,17 @@ static PATH_OVERRIDES: [HeaderName; 2] =
 
 /// What proxies say of the client: all of it is written here, or left out.
 const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// How a request came here.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// The client's address.
+    pub from: IpAddr,
+    /// Whether it came over TLS.
+    pub over_tls: bool,
+    /// The protocol's version.
+    pub version: Version,
+}
 
 /// Fields that no spelling may imitate and no `Connection` field may remove.
 #[derive(Debug)]
@@ -103,7 +115,7 @@ pub fn upgrade(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
 /// Makes a client's fields those of the request to the upstream. `upgrade` is the protocol that may pass.
 pub fn to_upstream(
     headers: &mut HeaderMap,
-    client: IpAddr,
+    received: &Received,
     upgrade: Option<HeaderValue>,
     protected: &Protected,
 ) {
@@ -131,11 +143,14 @@ pub fn to_upstream(
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Ok(client) = HeaderValue::from_str(&client.to_canonical().to_string()) {
+    headers.insert(
+        X_FORWARDED_PROTO,
+        HeaderValue::from_static(if received.over_tls { "https" } else { "http" }),
+    );
+    if let Ok(client) = HeaderValue::from_str(&received.from.to_canonical().to_string()) {
         headers.insert(X_FORWARDED_FOR, client);
     }
-    via(headers);
+    via(headers, received.version);
 }
 
 /// Makes an upstream's fields those of the answer to the client. Lengths are left out where the body tells its own.
@@ -146,9 +161,10 @@ pub fn to_client(headers: &mut HeaderMap, keep_length: bool, protected: &Protect
     }
 }
 
-/// Says that a message passed through here (RFC 9110 §7.6.3).
-pub fn via(headers: &mut HeaderMap) {
-    headers.append(VIA, HeaderValue::from_static("1.1 oncegate"));
+/// Says that a message of this version passed through here (RFC 9110 §7.6.3).
+pub fn via(headers: &mut HeaderMap, version: Version) {
+    let value = if version == Version::HTTP_2 { "2.0 oncegate" } else { "1.1 oncegate" };
+    headers.append(VIA, HeaderValue::from_static(value));
 }
 
 /// Connection fields and what `Connection` names. What must not be removed stays: a response's nomination of it is ignored,
@@ -212,7 +228,9 @@ mod tests {
             ("forwarded", "for=6.6.6.6"),
             ("accept", "*/*"),
         ]);
-        to_upstream(&mut request, "::ffff:10.1.2.3".parse().unwrap(), None, &protected());
+        let received =
+            Received { from: "::ffff:10.1.2.3".parse().unwrap(), over_tls: false, version: Version::HTTP_11 };
+        to_upstream(&mut request, &received, None, &protected());
         assert_eq!(
             spelled(&request),
             [

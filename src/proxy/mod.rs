@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod body;
+mod client;
 mod detach;
 pub mod headers;
 pub mod outcome;
@@ -24,7 +25,6 @@ pub mod tunnel;
 pub mod upload;
 pub mod upstream;
 
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
@@ -44,17 +43,19 @@ use self::headers::Protected;
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
-use self::quota::{Quota, Share};
+use self::quota::Share;
 use self::recorder::Recording;
 use self::reply::{Replies, Reply};
-use self::request::{Framing, Names, Whole};
+use self::request::{Names, Protocol, Whole};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
-use self::socket::Probe;
 use self::upstream::{SendError, Upstream};
 use crate::guard::{Admission, Guard, Permit, Settled};
 use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
 use crate::store::StoreError;
+
+pub use self::client::{Client, Tls};
+pub use self::quota::Quota;
 
 /// Serves requests.
 #[derive(Debug)]
@@ -81,25 +82,14 @@ struct Site {
     upstream: Arc<Upstream>,
 }
 
-/// Who sent a request, and the socket it came by.
-#[derive(Clone, Debug)]
-pub struct Client {
-    /// The client's address.
-    pub address: IpAddr,
-    /// Its connection.
-    pub connection: Probe,
-    /// Its place among the connections, which a tunnel keeps.
-    pub place: Arc<OwnedSemaphorePermit>,
-}
-
 /// A guarded request that was read whole, from where on it does not depend on its client.
 #[derive(Debug)]
 struct Work {
     site: Arc<Site>,
     whole: Whole,
-    client: Client,
+    client: Arc<Client>,
     /// Held until the attempt is settled.
-    place: Share,
+    places: (Share, Option<Share>),
 }
 
 impl Proxy {
@@ -151,16 +141,15 @@ impl Proxy {
         self.upstreams.iter().for_each(|upstream| upstream.sweep());
     }
 
-    /// Answers `request` from `client`. `framing` is what was seen of its head before it was parsed; without it the request
-    /// is refused.
+    /// Answers `request`, which came from `client` by `protocol`.
     pub async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        client: Client,
-        framing: Option<Framing>,
+        client: Arc<Client>,
+        protocol: Protocol,
     ) -> Response<ReplyBody> {
         let mut line = AccessLine::begin(self.access_log, client.address, request.method());
-        self.serve(request, &client, framing, &mut line).await.unwrap_or_else(|problem| {
+        self.serve(request, &client, protocol, &mut line).await.unwrap_or_else(|problem| {
             let Reply { response, outcome } = self.replies.problem(&problem);
             line.end(response.status(), outcome);
             response
@@ -170,15 +159,15 @@ impl Proxy {
     async fn serve(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        client: &Client,
-        framing: Option<Framing>,
+        client: &Arc<Client>,
+        protocol: Protocol,
         line: &mut AccessLine,
     ) -> Result<Response<ReplyBody>, Problem> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         if self.draining.load(Ordering::Relaxed) {
             return Err(Problem::ShuttingDown);
         }
-        let host = self.names.check(&parts, framing)?;
+        let host = self.names.check(&mut parts, protocol, client.default_port())?;
         let found = self.routes.find(&host, parts.uri.path()).ok_or(Problem::NoRoute)?;
         let site = self.sites.get(found).ok_or(Problem::NoRoute)?;
         line.route(&site.name);
@@ -193,18 +182,21 @@ impl Proxy {
         };
         line.key(&key);
         let caller = request::caller(&parts.headers, policy)?;
-        let place = self.guarded_places.take(1).ok_or(Problem::Overloaded)?;
+        let places = (
+            self.guarded_places.take(1).ok_or(Problem::Overloaded)?,
+            client.take_attempt().ok_or(Problem::Overloaded)?,
+        );
         let body = request::read_body(body, policy, &self.buffered_bytes, self.names.protected()).await?;
         let whole = Whole { parts, method, host, key, caller, body };
         let (slot, reply) = Slot::new(line.take());
-        let work = Work { site: site.clone(), whole, client: client.clone(), place };
+        let work = Work { site: site.clone(), whole, client: client.clone(), places };
         let work = Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker);
         work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
     }
 
     /// Does not depend on the client: whatever happens to it, the work is done, recorded and settled (I8).
     async fn guarded(self: Arc<Self>, work: Work, mut slot: Slot) {
-        let Work { site, whole, client, place } = work;
+        let Work { site, whole, client, places } = work;
         let Some(policy) = &site.route.guard else { return };
         let presented = match whole.present(policy).await {
             Ok(presented) => presented,
@@ -214,7 +206,7 @@ impl Proxy {
             Ok(permit) => permit,
             Err(refusal) => return slot.reply(*refusal),
         };
-        let (request, share) = outbound_whole(whole, client.address, self.names.protected());
+        let (request, share) = outbound_whole(whole, &client, self.names.protected());
         // Boxed, so that refusals and replays need not carry it along.
         let exchange = Box::pin(self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot));
         let (attempt, recording) = match &permit {
@@ -225,7 +217,7 @@ impl Proxy {
             Some(permit) => Some(permit.settle(attempt.clone()).await),
             None => None,
         };
-        drop((place, share));
+        drop((places, share));
         self.respond(attempt, recording, settled, slot, policy).await;
     }
 
@@ -263,7 +255,7 @@ impl Proxy {
         policy: &GuardPolicy,
         request: Request<RequestBody>,
         permit: Option<&Permit>,
-        client: &Client,
+        client: &Arc<Client>,
         slot: &mut Slot,
     ) -> (Attempt, Option<Recording>) {
         let params = site.upstream.params();
@@ -378,11 +370,11 @@ impl Proxy {
 /// A guarded request as it is sent, and its share of the bytes that may be held at once.
 fn outbound_whole(
     whole: Whole,
-    client: IpAddr,
+    client: &Client,
     protected: &Protected,
 ) -> (Request<RequestBody>, Option<Share>) {
     let Whole { mut parts, body, .. } = whole;
-    headers::to_upstream(&mut parts.headers, client, None, protected);
+    headers::to_upstream(&mut parts.headers, &client.received(parts.version), None, protected);
     let (body, share) = body.into_body();
     (outbound(parts, RequestBody::Whole(body)), share)
 }

@@ -4,6 +4,7 @@
 //! looked at whenever nothing has come from the upstream for a while.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -44,14 +45,19 @@ impl Proxy {
         site: &Site,
         mut parts: Parts,
         body: Incoming,
-        client: &Client,
+        client: &Arc<Client>,
         line: &mut AccessLine,
     ) -> Result<Response<ReplyBody>, Problem> {
         let params = site.upstream.params();
         let is_head = parts.method == Method::HEAD;
         let upgrade = headers::upgrade(&parts.headers, &site.route.upgrades);
         let downstream = upgrade.is_some().then(|| tunnel::upgrade(&mut parts));
-        headers::to_upstream(&mut parts.headers, client.address, upgrade, self.names.protected());
+        headers::to_upstream(
+            &mut parts.headers,
+            &client.received(parts.version),
+            upgrade,
+            self.names.protected(),
+        );
         let protected = self.names.protected().clone();
         let (upload, uploaded) = Upload::new(body, params.stream_idle_timeout, protected);
         let request = outbound(parts, RequestBody::Stream(upload));
@@ -79,7 +85,8 @@ impl Proxy {
             response.map(|body| ReplyBody::Stream(PassedBody { body, connection, silence: None }));
         let keep_length = is_head || reply::is_bodyless_with_length(response.status());
         headers::to_client(response.headers_mut(), keep_length, self.names.protected());
-        headers::via(response.headers_mut());
+        let version = response.version();
+        headers::via(response.headers_mut(), version);
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
     }

@@ -164,6 +164,9 @@ pub enum BadRequest {
     /// `Connection` names a field that must reach the upstream.
     #[error("the Connection field nominates {0}, which must not be removed")]
     Nominated(String),
+    /// A field value of HTTP/2 that HTTP/1.1 would change.
+    #[error("the value of the field {0} begins or ends with white space")]
+    PaddedValue(String),
     /// A spelling of a guarded resource that no route names.
     #[error("this path may be read as a guarded resource; write it in its plain form")]
     SideDoor,

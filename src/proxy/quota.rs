@@ -21,7 +21,9 @@ pub struct Share {
 }
 
 impl Quota {
-    pub(super) fn new(max: u64) -> Self {
+    /// A quota of `max`, none of it taken.
+    #[must_use]
+    pub fn new(max: u64) -> Self {
         Self(Arc::new(Count { max, taken: AtomicU64::new(0) }))
     }
 

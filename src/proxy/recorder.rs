@@ -4,11 +4,12 @@
 //! record; of a long or slow one the client gets what is there, save the end (I5).
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{DATE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRAILER};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -35,7 +36,7 @@ const RELAY_WINDOW_BYTES: usize = 64 * 1024;
 /// An answer while it is read.
 #[derive(Debug)]
 pub struct Recording {
-    client: Client,
+    client: Arc<Client>,
     status: StatusCode,
     headers: HeaderMap,
     body: UpstreamBody,
@@ -53,7 +54,7 @@ impl Recording {
         response: Response<UpstreamBody>,
         policy: &GuardPolicy,
         protected: &Protected,
-        client: Client,
+        client: Arc<Client>,
     ) -> Self {
         let (mut parts, body) = response.into_parts();
         // A body that is not there (a 304's, say) may still have its length told; any other tells its own.
@@ -135,7 +136,7 @@ impl Recording {
             }
             return;
         }
-        headers::via(&mut self.headers);
+        headers::via(&mut self.headers, Version::HTTP_11);
         reply::expires(&mut self.headers, expires_at, policy);
         let response = reply::whole(self.status, self.headers, self.recorded.freeze(), self.trailers);
         slot.reply(Reply { response, outcome });
@@ -197,7 +198,7 @@ impl Recording {
         let mut response = Response::new(ReplyBody::Relay(body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
-        headers::via(response.headers_mut());
+        headers::via(response.headers_mut(), Version::HTTP_11);
         self.relay = Some(sender);
         self.push();
         slot.stream(response);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LINK, RETRY_AFTER,
 };
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use serde::Serialize;
 
 use super::body::{ReplyBody, WholeBody};
@@ -91,7 +91,7 @@ impl Replies {
         let bytes = Bytes::from_owner(answer.clone());
         let mut headers = HeaderMap::with_capacity(answer.fields().size_hint().0 + 12);
         append(&mut headers, answer.fields(), &bytes);
-        headers::via(&mut headers);
+        headers::via(&mut headers, Version::HTTP_11);
         headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
         expires(&mut headers, expires_at, policy);
         let mut trailers = HeaderMap::new();
@@ -225,6 +225,7 @@ fn row(problem: &Problem) -> Row {
             BadRequest::AmbiguousPath(_)
             | BadRequest::MethodCase(_)
             | BadRequest::Nominated(_)
+            | BadRequest::PaddedValue(_)
             | BadRequest::SideDoor
             | BadRequest::Underscore(..) => ours(StatusCode::BAD_REQUEST),
         },

@@ -3,6 +3,8 @@
 //! Owns the checks that hyper leaves to a proxy (RFC 9112 §3.2 and §6, DESIGN's side doors) and the reading of keys, callers
 //! and bodies. Decides nothing about admission, sends nothing.
 
+mod http2;
+
 use std::collections::HashSet;
 use std::error::Error;
 use std::io;
@@ -35,9 +37,6 @@ use crate::idempotency::{
 /// Bodies larger than this are hashed on a thread of their own: hashing must not hold up other requests.
 const HASH_INLINE_BYTES: usize = 64 * 1024;
 
-/// The port of plain HTTP, which a host need not name.
-const DEFAULT_PORT: u16 = 80;
-
 /// What was seen of a request's head before hyper took it apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Framing {
@@ -45,6 +44,16 @@ pub struct Framing {
     pub length_and_transfer_encoding: bool,
     /// A line, or an empty line before the request line, ends in a line feed without a carriage return.
     pub bare_line_feed: bool,
+}
+
+/// The protocol that a request came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, and what was seen of the head. A request of which nothing was seen is refused.
+    Http1(Option<Framing>),
+    /// HTTP/2, whose frames leave no doubt about where a request ends. h2 refuses connection fields, and a length that its
+    /// frames belie.
+    Http2,
 }
 
 /// Names that only one spelling may carry, over all routes.
@@ -102,14 +111,22 @@ impl Names {
         &self.protected
     }
 
-    /// Refuses what is malformed or could be read in two ways, on every route. Returns the host in the form that routes and
-    /// ids are made of: lower case, without trailing dot and default port.
+    /// Refuses what is malformed or could be read in two ways, on every route, and makes an HTTP/2 head an HTTP/1.1 one.
+    /// Returns the host in the form that routes and ids are made of: lower case, without trailing dot and `default_port`.
     ///
     /// # Errors
     ///
     /// [`BadRequest`].
-    pub fn check(&self, parts: &Parts, framing: Option<Framing>) -> Result<String, BadRequest> {
-        check_framing(&parts.headers, framing)?;
+    pub fn check(
+        &self,
+        parts: &mut Parts,
+        protocol: Protocol,
+        default_port: u16,
+    ) -> Result<String, BadRequest> {
+        match protocol {
+            Protocol::Http1(framing) => check_framing(&parts.headers, framing)?,
+            Protocol::Http2 => http2::downgrade(parts)?,
+        }
         for name in parts.headers.keys() {
             if let Some(imitated) = self.protected.imitated_by(name.as_str()) {
                 return Err(BadRequest::Underscore(name.to_string(), imitated));
@@ -131,7 +148,7 @@ impl Names {
         if !parts.uri.path().starts_with('/') || parts.method == Method::CONNECT {
             return Err(BadRequest::Form);
         }
-        host(parts)
+        host(parts, default_port)
     }
 }
 
@@ -333,10 +350,12 @@ fn check_framing(headers: &HeaderMap, framing: Option<Framing>) -> Result<(), Ba
 }
 
 /// RFC 9112 §3.2: exactly one valid `Host`; an absolute target must name the same authority.
-fn host(parts: &Parts) -> Result<String, BadRequest> {
+fn host(parts: &Parts, default_port: u16) -> Result<String, BadRequest> {
     let mut lines = parts.headers.get_all(HOST).iter();
     let host = match (lines.next(), lines.next()) {
-        (Some(line), None) => line.to_str().ok().and_then(|line| authority(&line.parse().ok()?)),
+        (Some(line), None) => {
+            line.to_str().ok().and_then(|line| authority(&line.parse().ok()?, default_port))
+        }
         (None, _) => return Err(BadRequest::Host("the request has no Host field")),
         (Some(_), Some(_)) => return Err(BadRequest::Host("the request has more than one Host field")),
     };
@@ -345,7 +364,7 @@ fn host(parts: &Parts) -> Result<String, BadRequest> {
         return Err(BadRequest::Form);
     }
     match parts.uri.authority() {
-        Some(target) if authority(target).as_ref() != Some(&host) => {
+        Some(target) if authority(target, default_port).as_ref() != Some(&host) => {
             Err(BadRequest::Host("the request target names another host than the Host field"))
         }
         _ => Ok(host),
@@ -353,7 +372,7 @@ fn host(parts: &Parts) -> Result<String, BadRequest> {
 }
 
 /// The authority in one form, if it is a host with an optional port.
-fn authority(authority: &Authority) -> Option<String> {
+fn authority(authority: &Authority, default_port: u16) -> Option<String> {
     let host = authority.host();
     let port = match authority.as_str().strip_prefix(host)? {
         "" | ":" => None,
@@ -368,7 +387,7 @@ fn authority(authority: &Authority) -> Option<String> {
         return None;
     }
     Some(match port {
-        Some(port) if port.get() != DEFAULT_PORT => format!("{host}:{port}"),
+        Some(port) if port.get() != default_port => format!("{host}:{port}"),
         _ => host,
     })
 }

@@ -31,7 +31,10 @@ pub struct Socket {
 
 /// The half that looks.
 #[derive(Clone, Debug)]
-pub struct Probe(Arc<TcpStream>);
+pub struct Probe {
+    stream: Arc<TcpStream>,
+    is_shared: bool,
+}
 
 impl Socket {
     /// The two halves of `stream`.
@@ -42,7 +45,7 @@ impl Socket {
         stream.set_nodelay(true).unwrap_or(());
         SockRef::from(&stream).set_keepalive(true).unwrap_or(());
         let stream = Arc::new(stream);
-        (Self { stream: stream.clone(), max_stall, stall: None }, Probe(stream))
+        (Self { stream: stream.clone(), max_stall, stall: None }, Probe { stream, is_shared: false })
     }
 
     /// Reads what is there. A short read has emptied the socket: readiness is cleared as tokio's own streams do, by the
@@ -66,6 +69,12 @@ impl Socket {
 }
 
 impl Probe {
+    /// The probe of a connection on which several messages are under way at once (HTTP/2).
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { is_shared: true, ..self }
+    }
+
     /// Whether nothing has arrived: no byte, no end, no error.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -85,14 +94,16 @@ impl Probe {
     }
 
     /// Has the connection reset when it is closed: what the peer got must not look whole, even where only the end of the
-    /// connection ends a message (HTTP/1.0).
+    /// connection ends a message (HTTP/1.0). A shared connection is left alone: its messages are cut one by one.
     pub fn reset_on_close(&self) {
-        // A connection that is gone already needs no reset.
-        SockRef::from(&*self.0).set_linger(Some(Duration::ZERO)).unwrap_or(());
+        if !self.is_shared {
+            // A connection that is gone already needs no reset.
+            SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO)).unwrap_or(());
+        }
     }
 
     fn peek(&self) -> io::Result<usize> {
-        SockRef::from(&*self.0).peek(&mut [MaybeUninit::uninit()])
+        SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()])
     }
 }
 

@@ -3,9 +3,11 @@
 //! No byte crosses before the upstream has answered 101. A tunnel keeps its client's place among the connections. It is no
 //! guarded work: shutdown does not wait for it.
 
+use std::sync::Arc;
+
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
@@ -31,13 +33,13 @@ pub fn join(
     downstream: OnUpgrade,
     mut response: Response<UpstreamBody>,
     protected: &Protected,
-    client: Client,
+    client: Arc<Client>,
 ) -> Response<ReplyBody> {
     let upstream = hyper::upgrade::on(&mut response);
     let protocol = response.headers().get(UPGRADE).cloned();
     let (mut parts, _) = response.into_parts();
     headers::to_client(&mut parts.headers, false, protected);
-    headers::via(&mut parts.headers);
+    headers::via(&mut parts.headers, Version::HTTP_11);
     if let Some(protocol) = protocol {
         parts.headers.insert(CONNECTION, http::HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, protocol);

@@ -21,6 +21,7 @@ use tracing::debug;
 
 use super::framing::WatchedIo;
 use super::{Accepted, Params};
+use crate::proxy::request::Protocol;
 use crate::proxy::socket::Socket;
 use crate::proxy::upstream::HYPER_MAX_HEADERS;
 use crate::proxy::{Client, Proxy};
@@ -60,10 +61,11 @@ impl Connection {
         let (socket, probe) = Socket::new(stream, write_timeout);
         let (io, findings) = WatchedIo::new(socket);
         let begun = AtomicBool::new(false);
-        let client = Client { address: peer.ip(), connection: probe, place: Arc::new(place) };
+        let client =
+            Arc::new(Client { address: peer.ip(), connection: probe, place, tls: None, attempts: None });
         let service = service_fn(|request| {
             begun.store(true, Ordering::Relaxed);
-            let reply = proxy.clone().handle(request, client.clone(), findings.take());
+            let reply = proxy.clone().handle(request, client.clone(), Protocol::Http1(findings.take()));
             async { Ok::<_, Infallible>(reply.await) }
         });
         let mut connection = pin!(http1.serve_connection(TokioIo::new(io), service).with_upgrades());

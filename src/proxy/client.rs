@@ -1,0 +1,57 @@
+//! Who sent a request, and the connection it came by.
+
+use std::net::IpAddr;
+
+use http::Version;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::headers::Received;
+use super::quota::{Quota, Share};
+use super::socket::Probe;
+
+/// The port that a host need not name, without TLS and with it (RFC 9110 §4.2).
+const DEFAULT_PORTS: [u16; 2] = [80, 443];
+
+/// One connection of a client, shared by its requests.
+#[derive(Debug)]
+pub struct Client {
+    /// The client's address.
+    pub address: IpAddr,
+    /// The socket.
+    pub connection: Probe,
+    /// Its place among the connections, which a tunnel keeps.
+    pub place: OwnedSemaphorePermit,
+    /// What TLS says of it; `None` on a connection in cleartext.
+    pub tls: Option<Tls>,
+    /// The guarded requests that may be at work for it at once, where it can leave some behind: one that resets its streams
+    /// (HTTP/2) has more of them than streams.
+    pub attempts: Option<Quota>,
+}
+
+/// What is known of a client by TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The SHA-256 of the certificate (DER) by which the client has proved who it is.
+    pub certificate: Option<[u8; 32]>,
+}
+
+impl Client {
+    /// How a request of this `version` came.
+    #[must_use]
+    pub const fn received(&self, version: Version) -> Received {
+        Received { from: self.address, over_tls: self.tls.is_some(), version }
+    }
+
+    /// The port that a host need not name.
+    #[must_use]
+    pub fn default_port(&self) -> u16 {
+        let [plain, over_tls] = DEFAULT_PORTS;
+        if self.tls.is_some() { over_tls } else { plain }
+    }
+
+    /// A share of what may be at work for this connection: `None` if there is no room, `Some(None)` if nothing counts.
+    #[must_use]
+    pub(super) fn take_attempt(&self) -> Option<Option<Share>> {
+        self.attempts.as_ref().map_or(Some(None), |attempts| attempts.take(1).map(Some))
+    }
+}
