@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use oncegate::idempotency::{Claim, Entry, Outcome, Owner, RequestId, State, UnknownCause};
+use oncegate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause};
 use oncegate::store::{
     Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Update, Write, contract,
 };
@@ -121,6 +121,7 @@ impl Store for MapStore {
         id: &RequestId,
         owner: Owner,
         outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
         ttl: Duration,
     ) -> Result<Update, StoreError> {
         let mut rows = self.rows();
@@ -143,7 +144,8 @@ impl Store for MapStore {
         }
         row.ends = Instant::now() + ttl;
         let expires_at = self.wall_clock(row.ends);
-        row.entry = Entry { state, expires_at: Some(expires_at), ..standing };
+        let fingerprint = standing.fingerprint.or(fingerprint);
+        row.entry = Entry { state, fingerprint, expires_at: Some(expires_at), ..standing };
         self.changed.notify_waiters();
         Ok(Update::Applied { expires_at })
     }

@@ -34,6 +34,8 @@ fn no_key_runs_twice_whatever_fails() {
         "is given Unknown(Abandoned)",
         "is given Unknown(AttemptTimeout)",
         "is given Unknown(OwnerLost)",
+        "is given Unknown(UploadBroken)",
+        "reads its body to compare it",
         "waited for Replay",
         "waited in vain: NotSent",
         "waited in vain: Status",
@@ -83,6 +85,11 @@ fn sending_after_the_lease_is_noticed() {
 #[test]
 fn ignoring_the_fingerprint_is_noticed() {
     assert_noticed(Bug::IgnoresFingerprint, "a replay of another's answer");
+}
+
+#[test]
+fn settling_half_an_upload_is_noticed() {
+    assert_noticed(Bug::SettlesHalfAnUpload, "half an upload");
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Guard {
                 Ok(Claimed::Won(Permit::new(
                     self.0.clone(),
                     presented.id,
-                    claim.owner,
+                    &claim,
                     rules,
                     lease_until,
                     earlier,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::Inner;
-use crate::idempotency::{Owner, RequestId, Settlement};
+use crate::idempotency::{Fingerprint, Owner, RequestId, Settlement};
 use crate::store::Write;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -22,10 +22,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct PendingWrites(Arc<Semaphore>);
 
 /// What is to be written, and by whom.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) id: RequestId,
     pub(super) owner: Owner,
+    pub(super) fingerprint: Option<Fingerprint>,
     pub(super) ttl: Duration,
     pub(super) settlement: Settlement,
 }

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::pending::{self, Record};
 use super::{Inner, Rules};
 use crate::idempotency::{
-    Attempt, Outcome, Owner, ReleaseReason, RequestId, Settlement, UnknownCause, settlement,
+    Attempt, Claim, Fingerprint, Outcome, ReleaseReason, RequestId, Settlement, UnknownCause, settlement,
 };
 use crate::store::{StoreError, Update, Write};
 
@@ -25,9 +25,8 @@ const RENEWALS_PER_LEASE: u32 = 3;
 #[must_use = "a permit that is dropped settles its key as unknown"]
 pub struct Permit {
     inner: Arc<Inner>,
-    id: RequestId,
-    owner: Owner,
-    ttl: Duration,
+    /// What is written when it ends: unknown, unless it is settled.
+    record: Record,
     release_status: Vec<u16>,
     lease_until: Mutex<Instant>,
     /// What is unknown of an earlier attempt that this one has taken over.
@@ -49,16 +48,20 @@ impl Permit {
     pub(super) fn new(
         inner: Arc<Inner>,
         id: RequestId,
-        owner: Owner,
+        claim: &Claim,
         rules: &Rules,
         lease_until: Instant,
         earlier: Option<UnknownCause>,
     ) -> Self {
         Self {
             inner,
-            id,
-            owner,
-            ttl: rules.ttl,
+            record: Record {
+                id,
+                owner: claim.owner,
+                fingerprint: claim.fingerprint,
+                ttl: rules.ttl,
+                settlement: Settlement::Record(Outcome::Unknown(UnknownCause::Abandoned)),
+            },
             release_status: rules.release_status.clone(),
             lease_until: Mutex::new(lease_until),
             earlier,
@@ -82,34 +85,38 @@ impl Permit {
         }
     }
 
-    /// Records the attempt, or frees the key. Returns once the store has taken it, or has failed to take it once: the
-    /// write is then tried again in the background (I5).
-    pub async fn settle(mut self, attempt: Attempt) -> Settled {
-        self.settled = true;
-        let settlement = settlement(attempt, &self.release_status);
-        self.write(settlement).await
+    /// Sets the fingerprint that the claim left open, now that the body was read to its end (I4).
+    pub const fn read_whole(&mut self, fingerprint: Fingerprint) {
+        if self.record.fingerprint.is_none() {
+            self.record.fingerprint = Some(fingerprint);
+        }
     }
 
-    async fn write(&self, settlement: Settlement) -> Settled {
-        let inner = &self.inner;
+    /// Records the attempt, or frees the key. Returns once the store has taken it, or has failed to take it once: the
+    /// write is then tried again in the background (I5), and so it is if this is dropped meanwhile.
+    ///
+    /// As long as the fingerprint is open, an answer is not recorded: nothing could be told to be its retry.
+    pub async fn settle(mut self, attempt: Attempt) -> Settled {
+        let settlement = settlement(attempt, self.record.fingerprint, &self.release_status);
         let release = match &settlement {
             Settlement::Release(reason) => Some(*reason),
             Settlement::Record(_) => None,
         };
         if let Some(reason) = release {
-            inner.waiting.released(&self.id, reason);
+            self.inner.waiting.released(&self.record.id, reason);
         }
         // That this attempt was not carried out says nothing of the earlier one: the key is as unknown as before.
-        let settlement = match (settlement, self.earlier) {
+        self.record.settlement = match (settlement, self.earlier) {
             (Settlement::Release(_), Some(cause)) => Settlement::Record(Outcome::Unknown(cause)),
             (settlement, _) => settlement,
         };
-        let record = Record { id: self.id, owner: self.owner, ttl: self.ttl, settlement };
-        match record.write(inner).await {
-            Ok(expires_at) => Settled { release, expires_at },
+        match self.record.write(&self.inner).await {
+            Ok(expires_at) => {
+                self.settled = true;
+                Settled { release, expires_at }
+            }
             Err(error) => {
-                warn!(id = ?self.id, %error, "a record was not taken; it is tried again in the background");
-                pending::retry(inner, record);
+                warn!(id = ?self.record.id, %error, "a record was not taken; it is tried again in the background");
                 Settled { release, expires_at: None }
             }
         }
@@ -120,15 +127,19 @@ impl Permit {
         loop {
             sleep(params.lease / RENEWALS_PER_LEASE).await;
             let lease_until = Instant::now() + params.lease;
-            match self.inner.within(self.inner.store.renew(&self.id, self.owner, params.lease)).await {
+            match self
+                .inner
+                .within(self.inner.store.renew(&self.record.id, self.record.owner, params.lease))
+                .await
+            {
                 Ok(Write::Applied) => {
                     *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner) = lease_until;
                 }
                 Ok(Write::Lost) => {
-                    warn!(id = ?self.id, "the lease is lost; the attempt goes on and its outcome is still recorded");
+                    warn!(id = ?self.record.id, "the lease is lost; the attempt goes on and its outcome is still recorded");
                     return std::future::pending().await;
                 }
-                Err(error) => debug!(id = ?self.id, %error, "a lease was not renewed"),
+                Err(error) => debug!(id = ?self.record.id, %error, "a lease was not renewed"),
             }
         }
     }
@@ -136,11 +147,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.settled {
-            return;
+        if !self.settled {
+            pending::retry(&self.inner, self.record.clone());
         }
-        let settlement = Settlement::Record(Outcome::Unknown(UnknownCause::Abandoned));
-        pending::retry(&self.inner, Record { id: self.id, owner: self.owner, ttl: self.ttl, settlement });
     }
 }
 
@@ -156,7 +165,10 @@ impl Record {
                 Ok(None)
             }
             Settlement::Record(outcome) => {
-                match inner.within(inner.store.update(&self.id, self.owner, outcome, self.ttl)).await? {
+                match inner
+                    .within(inner.store.update(&self.id, self.owner, outcome, self.fingerprint, self.ttl))
+                    .await?
+                {
                     Update::Applied { expires_at } => Ok(Some(expires_at)),
                     Update::Lost => {
                         warn!(id = ?self.id, "an outcome was to be recorded, but the entry is no longer this owner's");

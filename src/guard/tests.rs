@@ -3,6 +3,7 @@
 mod bench;
 mod pending;
 mod permits;
+mod streams;
 mod take_over;
 mod verdicts;
 mod waiting;

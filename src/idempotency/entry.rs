@@ -32,8 +32,8 @@ pub struct Claim {
     pub owner: Owner,
     /// The caller, where the id leaves him out (`on_other_caller = "refuse"`).
     pub caller: Option<CallerHash>,
-    /// The payload's fingerprint.
-    pub fingerprint: Fingerprint,
+    /// The payload's fingerprint; `None` if the body is still to come, and its settlement will bring it.
+    pub fingerprint: Option<Fingerprint>,
     /// How long the entry reads as in flight without being renewed.
     pub lease: Duration,
     /// How long the entry lives from the lease's end, should its owner die.
@@ -50,8 +50,8 @@ pub struct Entry {
     pub owner: Owner,
     /// The caller, as claimed.
     pub caller: Option<CallerHash>,
-    /// The fingerprint, as claimed. It never changes (I4).
-    pub fingerprint: Fingerprint,
+    /// The fingerprint, as claimed or as settled; `None` until then. Once set it never changes (I4).
+    pub fingerprint: Option<Fingerprint>,
     /// What is known of the request.
     pub state: State,
     /// When the entry will be gone: `None` while in flight. The same time for every reader.
@@ -87,12 +87,20 @@ pub enum UnknownCause {
     InvalidAnswer,
     /// The lease ran out: the owner is dead, or cut off from the store.
     OwnerLost,
+    /// The client's body broke off, was too slow or too large after a part of it was sent.
+    UploadBroken,
 }
 
 impl UnknownCause {
     /// Every cause.
-    pub const ALL: [Self; 5] =
-        [Self::Abandoned, Self::AttemptTimeout, Self::ConnectionLost, Self::InvalidAnswer, Self::OwnerLost];
+    pub const ALL: [Self; 6] = [
+        Self::Abandoned,
+        Self::AttemptTimeout,
+        Self::ConnectionLost,
+        Self::InvalidAnswer,
+        Self::OwnerLost,
+        Self::UploadBroken,
+    ];
 
     /// The cause's name in logs and stores.
     #[must_use]
@@ -103,6 +111,7 @@ impl UnknownCause {
             Self::ConnectionLost => "connection_lost",
             Self::InvalidAnswer => "invalid_answer",
             Self::OwnerLost => "owner_lost",
+            Self::UploadBroken => "upload_broken",
         }
     }
 }

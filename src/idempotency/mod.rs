@@ -20,8 +20,10 @@
 //! - **I3** `Completed` is final until its ttl ends; so is `Unknown`, save that the owner whose token still stands may
 //!   yet complete it, or release it if nothing was sent. Beside that only an operator's release and
 //!   `on_unknown = "retry"` change either.
-//! - **I4** The fingerprint of an entry is set once, with the claim, and never changes. A mismatch outranks every other
-//!   verdict in every state, but `other-caller`: a stranger must not learn whether he guessed the payload.
+//! - **I4** The fingerprint of an entry is set once (with the claim; of a body that streams, by its settlement) and never
+//!   changes. A mismatch outranks every other verdict in every state, but `other-caller`: a stranger must not learn whether
+//!   he guessed the payload. Until a stream's fingerprint is set nothing is equal to it: a duplicate reads `InFlight`, and
+//!   `Unknown` if the upload broke off.
 //! - **I5** Record before respond: no client sees the end of a guarded answer before its record was written. If the
 //!   write fails, the client is still served and the write is retried; meanwhile the entry reads `InFlight`, from the
 //!   lease's end `Unknown`. Never absent.
@@ -48,7 +50,7 @@ pub use answer::{Answer, AnswerError};
 pub use caller::{CallerHash, CallerHasher, unstable_authorization};
 pub use canonical_json::{JsonError, Selection};
 pub use entry::{Claim, Entry, Owner, State, UnknownCause};
-pub use fingerprint::{BodyRule, Fingerprint, FingerprintRule, Payload};
+pub use fingerprint::{BodyRule, Fingerprint, FingerprintHasher, FingerprintRule, Payload};
 pub use key::{Key, KeyError, KeyRules, KeySyntax};
 pub use outcome::{Attempt, NotSentCause, Outcome, ReleaseReason, Settlement, settlement};
 pub use request_id::{RequestId, Scope};

@@ -3,7 +3,7 @@
 //! Owns the one rule that frees a key: nothing was sent, or the upstream's status says that nothing was done. Everything
 //! else is recorded. Whoever observes the attempt classifies it, at the connection itself; this file only applies policy.
 
-use super::{Answer, UnknownCause};
+use super::{Answer, Fingerprint, UnknownCause};
 
 /// What was seen of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,25 +82,33 @@ impl NotSentCause {
     }
 }
 
-/// What becomes of the entry, given the statuses that count as not run.
+/// What becomes of the entry, given its fingerprint and the statuses that count as not run. Without a fingerprint, since the
+/// body was not read to its end, no later request can be told to be the same, so that there is no answer for any.
 #[must_use]
-pub fn settlement(attempt: Attempt, release_status: &[u16]) -> Settlement {
+pub fn settlement(attempt: Attempt, fingerprint: Option<Fingerprint>, release_status: &[u16]) -> Settlement {
     match attempt {
         Attempt::NotSent(cause) => Settlement::Release(ReleaseReason::NotSent(cause)),
         Attempt::Answered(answer) if release_status.contains(&answer.status()) => {
             Settlement::Release(ReleaseReason::Status(answer.status()))
         }
-        Attempt::Answered(answer) => Settlement::Record(Outcome::Completed(answer)),
+        Attempt::Answered(answer) if fingerprint.is_some() => Settlement::Record(Outcome::Completed(answer)),
         Attempt::NotKept { status } if release_status.contains(&status) => {
             Settlement::Release(ReleaseReason::Status(status))
         }
-        Attempt::NotKept { status } => Settlement::Record(Outcome::NotRetained { status }),
+        Attempt::NotKept { status } if fingerprint.is_some() => {
+            Settlement::Record(Outcome::NotRetained { status })
+        }
+        Attempt::Answered(_) | Attempt::NotKept { .. } => {
+            Settlement::Record(Outcome::Unknown(UnknownCause::UploadBroken))
+        }
         Attempt::Unknown(cause) => Settlement::Record(Outcome::Unknown(cause)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     fn answer(status: u16) -> Answer {
@@ -135,10 +143,22 @@ mod tests {
             table.push((Attempt::NotKept { status }, not_kept));
         }
         for (attempt, expected) in table {
-            assert_eq!(settlement(attempt.clone(), &RELEASED), expected, "{attempt:?}");
+            let fingerprint = Some(Fingerprint::from_parts(NonZeroU32::MIN, [0; 16]));
+            assert_eq!(settlement(attempt.clone(), fingerprint, &RELEASED), expected, "{attempt:?}");
+            let unread = match expected {
+                Settlement::Record(Outcome::Completed(_) | Outcome::NotRetained { .. }) => {
+                    Settlement::Record(Outcome::Unknown(UnknownCause::UploadBroken))
+                }
+                other @ (Settlement::Record(_) | Settlement::Release(_)) => other,
+            };
+            assert_eq!(settlement(attempt.clone(), None, &RELEASED), unread, "{attempt:?} of half a body");
         }
         assert_eq!(
-            settlement(Attempt::Answered(answer(429)), &[]),
+            settlement(
+                Attempt::Answered(answer(429)),
+                Some(Fingerprint::from_parts(NonZeroU32::MIN, [0; 16])),
+                &[]
+            ),
             Settlement::Record(Outcome::Completed(answer(429))),
             "an empty list releases nothing"
         );

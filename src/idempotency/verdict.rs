@@ -14,8 +14,8 @@ pub struct Presented {
     pub id: RequestId,
     /// The caller, where the id leaves him out (`on_other_caller = "refuse"`).
     pub caller: Option<CallerHash>,
-    /// The payload's fingerprint.
-    pub fingerprint: Fingerprint,
+    /// The payload's fingerprint; `None` if the body is still to come.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// What to do with a key whose outcome is unknown.
@@ -31,6 +31,8 @@ pub enum OnUnknown {
 /// What a request gets that may not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// It depends on the payload, which is still to come: to be read, and judged against this entry.
+    Compare(Box<Entry>),
     /// The first request is still at work.
     InFlight,
     /// The key belongs to another payload.
@@ -70,10 +72,12 @@ pub fn judge(standing: Entry, presented: &Presented, on_unknown: OnUnknown) -> V
     if standing.caller != presented.caller {
         return Verdict::OtherCaller;
     }
-    if !standing.fingerprint.is_comparable_to(&presented.fingerprint) {
+    let Some(claimed) = standing.fingerprint else { return of_unknown_payload(&standing.state, on_unknown) };
+    let Some(fingerprint) = presented.fingerprint else { return Verdict::Compare(Box::new(standing)) };
+    if !claimed.is_comparable_to(&fingerprint) {
         return Verdict::Mismatch(MismatchCause::Rule);
     }
-    if standing.fingerprint != presented.fingerprint {
+    if claimed != fingerprint {
         return Verdict::Mismatch(MismatchCause::Payload);
     }
     match (standing.state, on_unknown) {
@@ -84,6 +88,18 @@ pub fn judge(standing: Entry, presented: &Presented, on_unknown: OnUnknown) -> V
             Verdict::Replay { answer, expires_at: standing.expires_at }
         }
         (State::Completed { status, answer: None }, _) => Verdict::NotRetained { status },
+    }
+}
+
+/// The verdict where the first request's body was not read to its end, or is not yet: nothing is equal to it, so that no
+/// payload matters and no answer is given. `OnUnknown::Retry` is the operator's word that it may run again all the same.
+const fn of_unknown_payload(state: &State, on_unknown: OnUnknown) -> Verdict {
+    match (state, on_unknown) {
+        (State::InFlight, _) => Verdict::InFlight,
+        (State::Unknown(_), OnUnknown::Retry) => Verdict::RunAgain,
+        (State::Unknown(cause), OnUnknown::Reject) => Verdict::Unknown(*cause),
+        // No guard writes this: what is settled without its payload is unknown.
+        (State::Completed { .. }, _) => Verdict::Unknown(UnknownCause::UploadBroken),
     }
 }
 
@@ -98,9 +114,9 @@ mod tests {
         hasher.finish()
     }
 
-    fn fingerprint(body: &[u8], fields: &[&str]) -> Fingerprint {
+    fn fingerprint(body: &[u8], fields: &[&str]) -> Option<Fingerprint> {
         let rule = FingerprintRule::new(BodyRule::Raw, fields);
-        rule.fingerprint(&Payload { query: None, fields: &[], body }).unwrap()
+        Some(rule.fingerprint(&Payload { query: None, fields: &[], body, trailers: &[] }).unwrap())
     }
 
     fn states() -> Vec<State> {
@@ -164,6 +180,40 @@ mod tests {
                 }
             }
         }
-        assert_eq!(judged, 8 * 2 * 9 * 3);
+        assert_eq!(judged, 9 * 2 * 9 * 3);
+    }
+
+    /// Every pair of an entry and a request of which one or both have no fingerprint.
+    #[test]
+    fn a_payload_that_is_not_known_is_never_taken_for_equal() {
+        let id = RequestId::from_bytes([7; 32]);
+        let known = fingerprint(b"a", &[]);
+        for (state, on_unknown) in states()
+            .into_iter()
+            .flat_map(|state| [OnUnknown::Reject, OnUnknown::Retry].map(|on| (state.clone(), on)))
+        {
+            let entry = |fingerprint| Entry {
+                owner: Owner::new(1),
+                caller: None,
+                fingerprint,
+                state: state.clone(),
+                expires_at: None,
+            };
+            for presented in [None, known] {
+                let request = Presented { id, caller: None, fingerprint: presented };
+                let expected = match (&state, on_unknown) {
+                    (State::InFlight, _) => Verdict::InFlight,
+                    (State::Unknown(_), OnUnknown::Retry) => Verdict::RunAgain,
+                    (State::Unknown(cause), OnUnknown::Reject) => Verdict::Unknown(*cause),
+                    (State::Completed { .. }, _) => Verdict::Unknown(UnknownCause::UploadBroken),
+                };
+                assert_eq!(judge(entry(None), &request, on_unknown), expected, "{state:?} {presented:?}");
+                let stranger = Presented { caller: Some(caller(b"bob")), ..request };
+                assert_eq!(judge(entry(None), &stranger, on_unknown), Verdict::OtherCaller, "{state:?}");
+            }
+            let unread = Presented { id, caller: None, fingerprint: None };
+            let verdict = judge(entry(known), &unread, on_unknown);
+            assert_eq!(verdict, Verdict::Compare(Box::new(entry(known))), "{state:?}");
+        }
     }
 }

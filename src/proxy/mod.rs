@@ -357,7 +357,9 @@ impl Proxy {
             Verdict::Replay { answer, expires_at } => {
                 return self.replies.replay(answer, expires_at, waited, policy);
             }
-            Verdict::InFlight | Verdict::RunAgain => Problem::InFlight { retry_after: policy.retry_after },
+            Verdict::InFlight | Verdict::RunAgain | Verdict::Compare(_) => {
+                Problem::InFlight { retry_after: policy.retry_after }
+            }
             Verdict::Mismatch(cause) => Problem::KeyReused { cause },
             Verdict::NotRetained { status } => Problem::NotRetained { original_status: status },
             Verdict::OtherCaller => Problem::OtherCaller,

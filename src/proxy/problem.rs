@@ -80,6 +80,7 @@ pub enum Problem {
         UnknownCause::ConnectionLost => "the connection to the upstream broke, and it may or may not have acted",
         UnknownCause::InvalidAnswer => "the upstream's answer was not valid HTTP, and it may or may not have acted",
         UnknownCause::OwnerLost => "the process that carried this request was lost, and it may or may not have been carried out",
+        UnknownCause::UploadBroken => "the upload of this request broke off, and the upstream may or may not have acted on what it got",
     })]
     OutcomeUnknown {
         /// Why nobody can tell.

@@ -250,6 +250,7 @@ fn row(problem: &Problem) -> Row {
             UnknownCause::ConnectionLost => {
                 Row { proxy_error: Some("connection_terminated"), ..ours(StatusCode::BAD_GATEWAY) }
             }
+            UnknownCause::UploadBroken => ours(StatusCode::BAD_GATEWAY),
             UnknownCause::InvalidAnswer => {
                 Row { proxy_error: Some("http_protocol_error"), ..ours(StatusCode::BAD_GATEWAY) }
             }

@@ -265,7 +265,7 @@ impl Whole {
         };
         let id = RequestId::derive(&scope, &self.key);
         let fingerprint = self.fingerprint(policy).await?;
-        Ok(Presented { id, caller: (!isolated).then_some(self.caller), fingerprint })
+        Ok(Presented { id, caller: (!isolated).then_some(self.caller), fingerprint: Some(fingerprint) })
     }
 
     async fn fingerprint(&self, policy: &GuardPolicy) -> Result<Fingerprint, Problem> {
@@ -275,21 +275,23 @@ impl Whole {
             self.parts.headers.get_all(name).into_iter().map(|value| (name.as_str(), value.as_bytes()))
         });
         let trailers = self.body.trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let fields = fields.chain(trailers);
         let query = self.parts.uri.query();
         if self.body.data.len() <= HASH_INLINE_BYTES {
             let fields: Vec<(&str, &[u8])> = fields.collect();
-            let payload = Payload { query, fields: &fields, body: &self.body.data };
+            let trailers: Vec<(&str, &[u8])> = trailers.collect();
+            let payload = Payload { query, fields: &fields, body: &self.body.data, trailers: &trailers };
             return policy.fingerprint.fingerprint(&payload).map_err(Problem::BodyInvalid);
         }
-        let fields: Vec<(String, Vec<u8>)> =
-            fields.map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+        let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_vec());
+        let fields: Vec<(String, Vec<u8>)> = fields.map(owned).collect();
+        let trailers: Vec<(String, Vec<u8>)> = trailers.map(owned).collect();
         let (rule, query, data) =
             (policy.fingerprint.clone(), query.map(str::to_owned), self.body.data.clone());
         let hashing = tokio::task::spawn_blocking(move || {
-            let fields: Vec<(&str, &[u8])> =
-                fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-            rule.fingerprint(&Payload { query: query.as_deref(), fields: &fields, body: &data })
+            let (fields, trailers) = (borrowed(&fields), borrowed(&trailers));
+            let payload =
+                Payload { query: query.as_deref(), fields: &fields, body: &data, trailers: &trailers };
+            rule.fingerprint(&payload)
         });
         // It fails only if the runtime is ending, and the process with it.
         hashing.await.map_err(|_| Problem::ShuttingDown)?.map_err(Problem::BodyInvalid)
@@ -314,6 +316,10 @@ impl Buffered {
         };
         is_held.then_some(()).ok_or(Problem::Overloaded)
     }
+}
+
+fn borrowed(fields: &[(String, Vec<u8>)]) -> Vec<(&str, &[u8])> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
 }
 
 /// A body that is not framed as it should be is malformed; any other end is the client's own.

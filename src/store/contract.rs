@@ -30,6 +30,7 @@ mod retained;
 mod settled;
 mod transitions;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -76,6 +77,7 @@ pub async fn conformance(make: impl AsyncFn() -> Arc<dyn Store>) {
     expiry::every_reader_sees_the_same_expiry(&subject().await).await;
     retained::answers_come_back_byte_for_byte(&subject().await).await;
     retained::fingerprint_and_caller_outlive_every_change(&subject().await).await;
+    retained::a_fingerprint_that_was_left_open_is_set_by_the_settlement(&subject().await).await;
     settled::waiters_return_when_the_entry_is_settled(&subject().await).await;
     settled::waiters_return_when_the_entry_is_removed(&subject().await).await;
     settled::waiters_return_when_the_lease_ends(&subject().await).await;
@@ -120,8 +122,20 @@ impl Subject {
         self.0.renew(id, owner, lease).await.expect("renew failed")
     }
 
+    /// With a fingerprint of its own each time: it must leave the claim's alone.
     async fn update(&self, id: &RequestId, owner: Owner, outcome: &Outcome, ttl: Duration) -> Update {
-        self.0.update(id, owner, outcome, ttl).await.expect("update failed")
+        self.update_with(id, owner, outcome, Some(new_fingerprint()), ttl).await
+    }
+
+    async fn update_with(
+        &self,
+        id: &RequestId,
+        owner: Owner,
+        outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
+        ttl: Duration,
+    ) -> Update {
+        self.0.update(id, owner, outcome, fingerprint, ttl).await.expect("update failed")
     }
 
     async fn remove(&self, id: &RequestId, owner: Owner) -> Write {
@@ -198,11 +212,16 @@ fn new_claim() -> Claim {
     Claim {
         owner: new_owner(),
         caller: Some(CallerHash::from_bytes(random())),
-        fingerprint: Fingerprint::from_parts(u32::from_le_bytes(random()), random()),
+        fingerprint: Some(new_fingerprint()),
         lease: LONG,
         ttl: LONG,
         replaces: None,
     }
+}
+
+fn new_fingerprint() -> Fingerprint {
+    let rule = NonZeroU32::new(u32::from_le_bytes(random())).unwrap_or(NonZeroU32::MIN);
+    Fingerprint::from_parts(rule, random())
 }
 
 fn new_claim_for(lease: Duration, ttl: Duration) -> Claim {

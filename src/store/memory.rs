@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::idempotency::{Claim, Entry, Outcome, Owner, RequestId, State};
+use crate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State};
 
 use self::answers::{Answers, Serial};
 use self::clock::{Clock, Millis, millis};
@@ -181,14 +181,14 @@ impl MemoryStore {
     fn apply(
         &self,
         (id, owner): (&RequestId, Owner),
-        outcome: &Outcome,
-        answer: Option<Serial>,
+        (outcome, answer): (&Outcome, Option<Serial>),
+        fingerprint: Option<Fingerprint>,
         ttl: Duration,
     ) -> Option<Millis> {
         let mut shard = self.shard(id);
         let (Transition::Apply, _) = self.judge(&shard, id, owner, outcome)? else { return None };
         let (now, expires_at) = (self.clock.now(), self.clock.after(ttl));
-        shard.change(id, now, |standing| standing.settle(outcome, answer, now, expires_at))?;
+        shard.change(id, now, |standing| standing.settle(outcome, fingerprint, answer, now, expires_at))?;
         shard.wake(id);
         Some(expires_at)
     }
@@ -259,6 +259,7 @@ impl Store for MemoryStore {
         id: &RequestId,
         owner: Owner,
         outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
         ttl: Duration,
     ) -> Result<Update, StoreError> {
         // Judged twice: an answer that comes too late must not push others out, and the cache may have to do its
@@ -270,7 +271,7 @@ impl Store for MemoryStore {
                     Outcome::Completed(answer) => self.answers.keep(answer),
                     Outcome::NotRetained { .. } | Outcome::Unknown(_) => None,
                 };
-                let applied = self.apply((id, owner), outcome, answer, ttl);
+                let applied = self.apply((id, owner), (outcome, answer), fingerprint, ttl);
                 if let (None, Some(unused)) = (applied, answer) {
                     self.answers.drop(unused);
                 }

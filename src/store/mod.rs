@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::idempotency::{Claim, Entry, Outcome, Owner, RequestId};
+use crate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId};
 
 /// Where entries live. Implement it to bring your own store; run `store::contract` against it.
 ///
@@ -61,7 +61,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// [`StoreError::Unavailable`] if the store cannot be asked.
     async fn renew(&self, id: &RequestId, owner: Owner, lease: Duration) -> Result<Write, StoreError>;
 
-    /// Records how the request ended, and begins the ttl. The fingerprint and the caller stay.
+    /// Records how the request ended, and begins the ttl. The caller stays, and so does the fingerprint: `fingerprint` is
+    /// set only where the claim had none, together with the outcome.
     ///
     /// By the token that stands there: an in-flight entry becomes anything, an `Unknown` one (a lapsed lease included)
     /// becomes completed. Whatever stands there already stays: the same outcome again is applied, any other is lost.
@@ -74,6 +75,7 @@ pub trait Store: Debug + Send + Sync + 'static {
         id: &RequestId,
         owner: Owner,
         outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
         ttl: Duration,
     ) -> Result<Update, StoreError>;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use oncegate::idempotency::{Claim, Entry, Outcome, Owner, RequestId, State, UnknownCause};
+use oncegate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause};
 use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Update, Write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) enum Bug {
     ReleasesOnError,
     /// The owner sends without looking at its lease.
     SendsAfterLapse,
+    /// Half an upload is settled as a whole one.
+    SettlesHalfAnUpload,
     /// Every payload is taken for the same.
     IgnoresFingerprint,
     /// The store lets anyone renew, update and remove.
@@ -96,9 +98,10 @@ impl Store for Buggy {
         id: &RequestId,
         owner: Owner,
         outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
         ttl: Duration,
     ) -> Result<Update, StoreError> {
-        self.inner.update(id, self.writer(id, owner).await?, outcome, ttl).await
+        self.inner.update(id, self.writer(id, owner).await?, outcome, fingerprint, ttl).await
     }
 
     async fn remove(&self, id: &RequestId, owner: Owner) -> Result<Write, StoreError> {

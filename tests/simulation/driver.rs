@@ -1,10 +1,14 @@
 //! What the proxy does around the guard, and the upstream behind it.
 
+use std::num::NonZeroU32;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::time::Duration;
 
 use oncegate::guard::{Admission, Guard, Permit, Rules};
-use oncegate::idempotency::{Answer, Attempt, Fingerprint, NotSentCause, Presented, State, Verdict};
+use oncegate::idempotency::{
+    Answer, Attempt, Fingerprint, NotSentCause, OnUnknown, Presented, State, UnknownCause, Verdict, judge,
+};
 use oncegate::store::Store;
 use tokio::time::sleep;
 
@@ -38,13 +42,16 @@ impl Driver {
         &self,
         by: Try,
         guard: usize,
-        presented: Presented,
+        (presented, streams): (Presented, bool),
         rules: Rules,
         attempted: Attempted,
     ) -> Response {
         let mut asked = presented;
         if self.bug == Some(Bug::IgnoresFingerprint) {
-            asked.fingerprint = Fingerprint::from_parts(0, [0; 16]);
+            asked.fingerprint = Some(Fingerprint::from_parts(NonZeroU32::MIN, [0; 16]));
+        }
+        if streams {
+            asked.fingerprint = None;
         }
         match self.guards[guard].admit(&asked, &rules).await {
             Err(error) => {
@@ -56,6 +63,7 @@ impl Driver {
                 Response::Refused
             }
             Ok(Admission::Standing { verdict, waited }) => {
+                let verdict = self.compared(by, &presented, verdict).await;
                 self.ledger.given(by, &presented, &verdict, waited);
                 Response::Standing(verdict)
             }
@@ -69,7 +77,7 @@ impl Driver {
     async fn run(
         &self,
         by: Try,
-        permit: Permit,
+        mut permit: Permit,
         presented: &Presented,
         asked: &Presented,
         attempted: Attempted,
@@ -115,7 +123,23 @@ impl Driver {
                 permit.holding(self.upstream(number, attempted)).await
             }
         };
+        if let (None, Some(fingerprint)) = (asked.fingerprint, presented.fingerprint) {
+            let is_whole = !attempted.upload_breaks;
+            self.ledger.note(&by, &if is_whole { "has uploaded all" } else { "breaks off its upload" });
+            self.ledger.pages().dispatches[number].is_whole = is_whole;
+            if is_whole || self.bug == Some(Bug::SettlesHalfAnUpload) {
+                permit.read_whole(fingerprint);
+            }
+        }
         self.settle(by, permit, presented, Some(number), attempt).await
+    }
+
+    /// The verdict where it depends on a body that is still to come: it is read, and then there is nothing left to send.
+    async fn compared(&self, by: Try, presented: &Presented, verdict: Verdict) -> Verdict {
+        let Verdict::Compare(standing) = verdict else { return verdict };
+        self.ledger.note(&by, &"reads its body to compare it");
+        sleep(Duration::from_millis(5)).await;
+        judge(*standing, presented, OnUnknown::Reject)
     }
 
     /// The upstream carries the request out, and answers as its script says.
@@ -155,7 +179,7 @@ impl Driver {
         }
         if let Some(number) = number {
             let sent = &mut self.ledger.pages().dispatches[number];
-            sent.settled_as_answered = sent.status.is_some() && !sent.void;
+            sent.settled_as_answered = sent.status.is_some() && !sent.void && sent.is_whole;
         }
         self.ledger.note(&by, &format!("settles {attempt:?}"));
         let settled = permit.settle(attempt.clone()).await;
@@ -165,6 +189,11 @@ impl Driver {
         );
         if let (Some(number), Some(expires_at), None) = (number, settled.expires_at, settled.release) {
             self.ledger.pages().dispatches[number].expires_at = Some(expires_at);
+            let attempt = if self.ledger.pages().dispatches[number].is_whole {
+                attempt
+            } else {
+                Attempt::Unknown(UnknownCause::UploadBroken)
+            };
             self.check_record(by, presented, &attempt).await;
         }
         Response::Own

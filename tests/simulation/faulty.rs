@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use oncegate::idempotency::{Claim, Entry, Outcome, Owner, RequestId};
+use oncegate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId};
 use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Update, Write};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
@@ -185,11 +185,12 @@ impl Store for FaultyStore {
         id: &RequestId,
         owner: Owner,
         outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
         ttl: Duration,
     ) -> Result<Update, StoreError> {
         let (inner, ledger, asked, outcome) = (self.inner.clone(), self.ledger.clone(), *id, outcome.clone());
         let call = async move {
-            let updated = inner.update(&asked, owner, &outcome, ttl).await;
+            let updated = inner.update(&asked, owner, &outcome, fingerprint, ttl).await;
             observe(&inner, &ledger, &asked).await;
             updated
         };

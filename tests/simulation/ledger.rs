@@ -37,6 +37,8 @@ pub(crate) struct Dispatch {
     pub(crate) answer: Option<Answer>,
     pub(crate) status: Option<u16>,
     pub(crate) expires_at: Option<SystemTime>,
+    /// Its body came to its end.
+    pub(crate) is_whole: bool,
     /// Its owner settled it as answered.
     pub(crate) settled_as_answered: bool,
 }
@@ -170,7 +172,12 @@ impl Ledger {
             }
             None => {}
             Some(was) => {
-                if was.entry.fingerprint != is.fingerprint || was.entry.caller != is.caller {
+                let settles = !same_state(&was.entry.state, &is.state);
+                let fingerprint_stands = match was.entry.fingerprint {
+                    Some(_) => was.entry.fingerprint == is.fingerprint,
+                    None => is.fingerprint.is_none() || settles,
+                };
+                if !fingerprint_stands || was.entry.caller != is.caller {
                     found.push("I4: fingerprint or caller of an entry changed");
                 }
                 let lawful = match (&was.entry.state, &is.state) {
@@ -183,6 +190,9 @@ impl Ledger {
             }
         }
         if let State::Completed { status, answer } = &is.state {
+            if !of(is.owner).any(|sent| sent.is_whole && sent.presented.fingerprint == is.fingerprint) {
+                found.push("half an upload, or another one, is recorded as answered");
+            }
             let told = |sent: &Dispatch| {
                 sent.status == Some(*status) && (answer.is_none() || sent.answer == *answer) && !sent.void
             };
@@ -227,6 +237,7 @@ impl Ledger {
             answer,
             status,
             expires_at,
+            is_whole: asked.fingerprint.is_some(),
             settled_as_answered: false,
         });
         let number = pages.dispatches.len() - 1;
@@ -256,6 +267,7 @@ impl Ledger {
             | Verdict::NotRetained { .. }
             | Verdict::OtherCaller
             | Verdict::RunAgain
+            | Verdict::Compare(_)
             | Verdict::Unknown(_) => verdict.clone(),
         };
         self.note(&by, &format!("{how} {shown:?}"));
@@ -302,8 +314,19 @@ fn follows(entry: &Entry, presented: &Presented, verdict: &Verdict) -> bool {
     if entry.caller != presented.caller {
         return *verdict == Verdict::OtherCaller;
     }
-    if entry.fingerprint != presented.fingerprint {
-        return matches!(verdict, Verdict::Mismatch(_));
+    match entry.fingerprint {
+        // What was not read is like nothing.
+        None if matches!(
+            verdict,
+            Verdict::Replay { .. } | Verdict::NotRetained { .. } | Verdict::Mismatch(_)
+        ) =>
+        {
+            return false;
+        }
+        Some(_) if entry.fingerprint != presented.fingerprint => {
+            return matches!(verdict, Verdict::Mismatch(_));
+        }
+        None | Some(_) => {}
     }
     match (&entry.state, verdict) {
         (State::InFlight, Verdict::InFlight) => true,

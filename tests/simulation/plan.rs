@@ -1,5 +1,6 @@
 //! What a seed stands for: settings, weather, clients.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use oncegate::guard::{OnInFlight, Params, Rules};
@@ -36,6 +37,8 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) presented: Presented,
+    /// Its body streams: the guard learns the payload only at its end.
+    pub(crate) streams: bool,
     pub(crate) guard: usize,
     pub(crate) on_in_flight: OnInFlight,
     pub(crate) starts_after: Duration,
@@ -75,6 +78,8 @@ pub(crate) struct Attempted {
     pub(crate) fate: Fate,
     pub(crate) connects_in: Duration,
     pub(crate) script: Script,
+    /// If the body streams, it does not come to its end.
+    pub(crate) upload_breaks: bool,
     pub(crate) takes: Duration,
 }
 
@@ -122,6 +127,7 @@ impl Plan {
         let waits = OnInFlight::Wait { timeout: rng.millis(10, 15_000) };
         Client {
             presented: self.presented(rng, key),
+            streams: rng.percent(35),
             guard: usize::from(!self.upstream_is_dead && rng.percent(40)),
             on_in_flight: if rng.percent(if self.upstream_is_dead { 90 } else { 50 }) {
                 waits
@@ -143,11 +149,11 @@ impl Plan {
         id[0] = u8::try_from(key).unwrap();
         let caller = if rng.percent(80) { 1 } else { 2 };
         let payload = if rng.percent(80) { 1 } else { 2 };
-        let rule = if rng.percent(97) { 1 } else { 2 };
+        let rule = if rng.percent(97) { NonZeroU32::MIN } else { NonZeroU32::MAX };
         Presented {
             id: RequestId::from_bytes(id),
             caller: self.refuses_others.then(|| CallerHash::from_bytes([caller; 32])),
-            fingerprint: Fingerprint::from_parts(rule, [payload; 16]),
+            fingerprint: Some(Fingerprint::from_parts(rule, [payload; 16])),
         }
     }
 
@@ -169,7 +175,8 @@ impl Plan {
             rng.millis(20, 8_000)
         };
         if Instant::now() >= self.calm_from {
-            return Attempted { fate: Fate::Steady, connects_in, script: Script::Answers(201), takes };
+            let (fate, script) = (Fate::Steady, Script::Answers(201));
+            return Attempted { fate, connects_in, script, upload_breaks: false, takes };
         }
         let dead = self.upstream_is_dead && rng.percent(80);
         let fate = match if dead { 39 } else { rng.below(40) } {
@@ -194,6 +201,6 @@ impl Plan {
             17 | 18 => Script::Loses(rng.pick(&[UnknownCause::ConnectionLost, UnknownCause::InvalidAnswer])),
             _ => Script::Loses(UnknownCause::AttemptTimeout),
         };
-        Attempted { fate, connects_in, script, takes }
+        Attempted { fate, connects_in, script, upload_breaks: rng.percent(25), takes }
     }
 }

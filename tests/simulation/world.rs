@@ -113,6 +113,7 @@ impl World {
                 tracker: self.tracker.clone(),
                 rules: self.plan.rules(client),
                 presented: client.presented,
+                streams: client.streams,
                 guard: client.guard,
                 starts_after: client.starts_after,
                 tries: client.tries,
@@ -224,6 +225,7 @@ struct Life {
     tracker: TaskTracker,
     rules: oncegate::guard::Rules,
     presented: oncegate::idempotency::Presented,
+    streams: bool,
     guard: usize,
     starts_after: Duration,
     tries: usize,
@@ -238,8 +240,8 @@ impl Life {
             let by = Try { client: self.index, number };
             let attempted = self.plan.attempt(&mut self.rng);
             let (driver, rules) = (self.driver.clone(), self.rules.clone());
-            let (guard, presented) = (self.guard, self.presented);
-            let work = async move { driver.serve(by, guard, presented, rules, attempted).await };
+            let (guard, presented, streams) = (self.guard, self.presented, self.streams);
+            let work = async move { driver.serve(by, guard, (presented, streams), rules, attempted).await };
             let work = self.tracker.spawn(TRY.scope(by, work));
             // The work goes on without a client that hangs up.
             let patience = if self.rng.percent(80) { CLIENTS_END_WITHIN } else { self.rng.millis(1, 2_000) };

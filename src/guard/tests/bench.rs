@@ -1,5 +1,6 @@
 //! What the guard's tests stand on.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -135,10 +136,12 @@ impl Store for MoodyStore {
         id: &RequestId,
         owner: Owner,
         outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
         ttl: Duration,
     ) -> Result<Update, StoreError> {
         let (inner, id, outcome) = (self.inner.clone(), *id, outcome.clone());
-        self.moody(Op::Update, async move { inner.update(&id, owner, &outcome, ttl).await }).await
+        self.moody(Op::Update, async move { inner.update(&id, owner, &outcome, fingerprint, ttl).await })
+            .await
     }
 
     async fn remove(&self, id: &RequestId, owner: Owner) -> Result<Write, StoreError> {
@@ -242,11 +245,17 @@ pub(super) fn granted(admission: Admission) -> Permit {
 
 /// A request for key number `key` with payload number `payload`.
 pub(super) fn presented(key: u8, payload: u8) -> Presented {
-    Presented {
-        id: RequestId::from_bytes([key; 32]),
-        caller: None,
-        fingerprint: Fingerprint::from_parts(1, [payload; 16]),
-    }
+    Presented { id: RequestId::from_bytes([key; 32]), caller: None, fingerprint: Some(fingerprint(payload)) }
+}
+
+/// The fingerprint of payload number `payload`.
+pub(super) const fn fingerprint(payload: u8) -> Fingerprint {
+    Fingerprint::from_parts(NonZeroU32::MIN, [payload; 16])
+}
+
+/// A request for key number `key` whose body is still to come.
+pub(super) fn streaming(key: u8) -> Presented {
+    Presented { fingerprint: None, ..presented(key, 0) }
 }
 
 pub(super) fn rejecting() -> Rules {

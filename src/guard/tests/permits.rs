@@ -186,3 +186,15 @@ async fn what_was_not_sent_or_not_done_frees_the_key() {
         assert_eq!(bench.state(&presented(1, 1)).await, None, "{reason:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_settlement_that_is_cancelled_is_written_all_the_same() {
+    let bench = Bench::new();
+    let permit = bench.granted(&presented(1, 1)).await;
+    bench.store.set(Op::Update, Mood::Hangs);
+    let cancelled = tokio::time::timeout(STORE_TIMEOUT / 2, permit.settle(answered(201))).await;
+    assert!(cancelled.is_err(), "the store hangs");
+    bench.store.set(Op::Update, Mood::Works);
+    all_have_moved().await;
+    assert_eq!(bench.state(&presented(1, 1)).await, completed(201));
+}

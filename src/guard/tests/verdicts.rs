@@ -1,5 +1,7 @@
 //! What admission says where nothing runs.
 
+use std::num::NonZeroU32;
+
 use super::bench::*;
 use crate::guard::Admission;
 use crate::idempotency::{Attempt, CallerHash, Fingerprint, MismatchCause, Presented, UnknownCause, Verdict};
@@ -51,7 +53,8 @@ async fn an_unknown_outcome_is_told_and_not_run_again() {
 #[tokio::test(start_paused = true)]
 async fn another_payload_is_refused_in_every_state() {
     let bench = Bench::new();
-    let other_rule = Presented { fingerprint: Fingerprint::from_parts(2, [1; 16]), ..presented(1, 1) };
+    let other_rule =
+        Presented { fingerprint: Some(Fingerprint::from_parts(NonZeroU32::MAX, [1; 16])), ..presented(1, 1) };
     let permit = bench.granted(&presented(1, 1)).await;
     assert_eq!(bench.verdict(&presented(1, 2)).await, Verdict::Mismatch(MismatchCause::Payload));
     assert_eq!(bench.verdict(&other_rule).await, Verdict::Mismatch(MismatchCause::Rule));

@@ -2,7 +2,9 @@
 
 use crate::idempotency::{Answer, Claim, Outcome, State, UnknownCause};
 
-use super::{LONG, Subject, applied, completed, new_claim, state_of};
+use crate::store::{Insert, Update};
+
+use super::{LONG, Subject, applied, completed, new_claim, new_fingerprint, new_owner, state_of};
 
 pub(super) async fn answers_come_back_byte_for_byte(subject: &Subject) {
     let every_byte: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
@@ -50,6 +52,38 @@ pub(super) async fn fingerprint_and_caller_outlive_every_change(subject: &Subjec
             assert_eq!(entry.fingerprint, claim.fingerprint, "the fingerprint after {change:?}");
             let expected = change.as_ref().map_or(State::InFlight, state_of);
             assert_eq!(entry.state, expected, "the state after {change:?}");
+        }
+    }
+}
+
+pub(super) async fn a_fingerprint_that_was_left_open_is_set_by_the_settlement(subject: &Subject) {
+    let (set, other) = (Some(new_fingerprint()), Some(new_fingerprint()));
+    let done = completed(201, b"made");
+    let unknown = Outcome::Unknown(UnknownCause::UploadBroken);
+    // Each update with the fingerprint that it carries, and the one that stands then.
+    for updates in [
+        vec![(&done, set, set), (&done, other, set)],
+        vec![(&unknown, set, set), (&done, other, set)],
+        vec![(&unknown, None, None), (&done, set, set)],
+        vec![(&unknown, None, None)],
+    ] {
+        let claim = Claim { fingerprint: None, ..new_claim() };
+        let id = subject.claimed(&claim).await;
+        let fingerprint = async || subject.lookup(&id).await.expect("a live entry is gone").fingerprint;
+        assert_eq!(fingerprint().await, None, "a claim without a fingerprint has one");
+        let Insert::Exists(standing) = subject.insert(&id, &new_claim()).await else {
+            panic!("a claim in flight was claimed again");
+        };
+        assert_eq!(standing.fingerprint, None, "a claim without a fingerprint shows one to the next");
+        let stranger = subject.update_with(&id, new_owner(), &done, other, LONG).await;
+        assert_eq!(stranger, Update::Lost, "another owner's update was applied");
+        assert_eq!(fingerprint().await, None, "another owner's lost update set the fingerprint");
+        for (outcome, brought, stands) in updates {
+            applied(
+                subject.update_with(&id, claim.owner, outcome, brought, LONG).await,
+                "its owner's update",
+            );
+            assert_eq!(fingerprint().await, stands, "after {outcome:?} with {brought:?}");
         }
     }
 }

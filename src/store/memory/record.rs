@@ -15,7 +15,7 @@ pub(super) struct Record {
     pub(super) id: RequestId,
     /// As bytes: a `u128` would be aligned to 16 and cost padding.
     owner: [u8; 16],
-    fingerprint: Fingerprint,
+    fingerprint: Option<Fingerprint>,
     standing: Standing,
 }
 
@@ -83,7 +83,7 @@ impl Record {
         Owner::new(u128::from_le_bytes(self.owner))
     }
 
-    pub(super) const fn fingerprint(&self) -> Fingerprint {
+    pub(super) const fn fingerprint(&self) -> Option<Fingerprint> {
         self.fingerprint
     }
 
@@ -141,10 +141,12 @@ impl Record {
     pub(super) fn settle(
         &mut self,
         outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
         answer: Option<Serial>,
         now: Millis,
         expires_at: Millis,
     ) {
+        self.fingerprint = self.fingerprint.or(fingerprint);
         let expires_at = U48::new(expires_at);
         self.standing = match outcome {
             Outcome::Completed(kept) => Standing::Completed { status: kept.status(), answer, expires_at },

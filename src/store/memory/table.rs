@@ -113,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::idempotency::{Claim, Fingerprint, Owner};
+    use crate::idempotency::{Claim, Owner};
 
     /// Few ids, which share their hash with a neighbour.
     fn id(number: u8) -> RequestId {
@@ -127,7 +127,7 @@ mod tests {
         let claim = Claim {
             owner: Owner::new(at.into()),
             caller: None,
-            fingerprint: Fingerprint::from_parts(0, [0; 16]),
+            fingerprint: None,
             lease: Duration::ZERO,
             ttl: Duration::ZERO,
             replaces: None,

@@ -1,5 +1,6 @@
 //! What only a memory store promises.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -24,7 +25,7 @@ fn claim(number: u64) -> Claim {
     Claim {
         owner: Owner::new(number.into()),
         caller: None,
-        fingerprint: Fingerprint::from_parts(1, [7; 16]),
+        fingerprint: Some(Fingerprint::from_parts(NonZeroU32::MIN, [7; 16])),
         lease: MINUTE,
         ttl: 10 * MINUTE,
         replaces: None,
@@ -38,7 +39,8 @@ fn answer(bytes: usize) -> Answer {
 async fn complete(store: &MemoryStore, number: u64, answer: &Answer) {
     assert_eq!(store.insert(&id(number), &claim(number)).await.unwrap(), Insert::Inserted, "entry {number}");
     let outcome = Outcome::Completed(answer.clone());
-    let update = store.update(&id(number), Owner::new(number.into()), &outcome, 10 * MINUTE).await.unwrap();
+    let update =
+        store.update(&id(number), Owner::new(number.into()), &outcome, None, 10 * MINUTE).await.unwrap();
     assert!(matches!(update, Update::Applied { .. }), "entry {number}: {update:?}");
 }
 
@@ -122,7 +124,7 @@ async fn an_owner_used_twice_does_not_mix_up_answers() {
     for number in [1, 2] {
         assert_eq!(store.insert(&id(number), &one_owner).await.unwrap(), Insert::Inserted);
         let outcome = Outcome::Completed(answer(number as usize));
-        let update = store.update(&id(number), one_owner.owner, &outcome, MINUTE).await.unwrap();
+        let update = store.update(&id(number), one_owner.owner, &outcome, None, MINUTE).await.unwrap();
         assert!(matches!(update, Update::Applied { .. }));
     }
     for number in [1, 2] {
@@ -178,7 +180,7 @@ async fn an_outcome_that_is_refused_leaves_no_answer_behind() {
     let before = store.stats();
     for (number, owner) in [(1, 1), (1, 2), (3, 3)] {
         let outcome = Outcome::Completed(answer(2000));
-        let update = store.update(&id(number), Owner::new(owner), &outcome, MINUTE).await.unwrap();
+        let update = store.update(&id(number), Owner::new(owner), &outcome, None, MINUTE).await.unwrap();
         assert_eq!(update, Update::Lost, "entry {number}, owner {owner}");
     }
     store.prune().await.unwrap();
@@ -191,7 +193,8 @@ async fn the_same_answer_again_is_applied_even_if_it_had_to_make_room() {
     assert_eq!(state(&store, 0).await, Some(State::Completed { status: 201, answer: None }));
     for (status, applied) in [(201, true), (500, false)] {
         let same = Answer::new(status, [].into_iter(), &[b'a'; 1024], [].into_iter()).unwrap();
-        let update = store.update(&id(0), Owner::new(0), &Outcome::Completed(same), MINUTE).await.unwrap();
+        let update =
+            store.update(&id(0), Owner::new(0), &Outcome::Completed(same), None, MINUTE).await.unwrap();
         assert_eq!(matches!(update, Update::Applied { .. }), applied, "status {status}");
     }
 }
@@ -204,8 +207,11 @@ async fn an_outcome_is_judged_again_after_its_answer_was_kept() {
     let kept = store.answers.keep(&late);
     // Meanwhile the same owner's other outcome comes to stand.
     let outcome = Outcome::Completed(answer(100));
-    assert!(matches!(store.update(&id(1), owner, &outcome, MINUTE).await.unwrap(), Update::Applied { .. }));
-    assert_eq!(store.apply((&id(1), owner), &Outcome::Completed(late), kept, MINUTE), None);
+    assert!(matches!(
+        store.update(&id(1), owner, &outcome, None, MINUTE).await.unwrap(),
+        Update::Applied { .. }
+    ));
+    assert_eq!(store.apply((&id(1), owner), (&Outcome::Completed(late), kept), None, MINUTE), None);
     assert_eq!(state(&store, 1).await, Some(State::Completed { status: 201, answer: Some(answer(100)) }));
 }
 
@@ -223,8 +229,10 @@ async fn of_racing_outcomes_one_stands_and_no_other_leaves_its_answer() {
             let mut applied = 0;
             for number in 0..ENTRIES {
                 let outcome = Outcome::Completed(answer(task));
-                let update =
-                    store.update(&id(number), Owner::new(number.into()), &outcome, MINUTE).await.unwrap();
+                let update = store
+                    .update(&id(number), Owner::new(number.into()), &outcome, None, MINUTE)
+                    .await
+                    .unwrap();
                 applied += u64::from(update != Update::Lost);
             }
             applied
@@ -274,7 +282,7 @@ async fn what_expires_is_pruned_however_its_expiry_moved() {
     let store = store(1 << 20, 10);
     let settle = async |number, ttl| {
         let outcome = Outcome::Unknown(UnknownCause::Abandoned);
-        store.update(&id(number), Owner::new(number.into()), &outcome, ttl).await.unwrap()
+        store.update(&id(number), Owner::new(number.into()), &outcome, None, ttl).await.unwrap()
     };
     for number in 0..3 {
         assert_eq!(store.insert(&id(number), &claim(number)).await.unwrap(), Insert::Inserted);
@@ -303,7 +311,7 @@ async fn nothing_expires_a_millisecond_too_early_or_too_late() {
     let update = Outcome::Unknown(UnknownCause::Abandoned);
     assert_eq!(store.insert(&id(65), &claim(65)).await.unwrap(), Insert::Inserted);
     assert!(matches!(
-        store.update(&id(65), Owner::new(65), &update, early).await.unwrap(),
+        store.update(&id(65), Owner::new(65), &update, None, early).await.unwrap(),
         Update::Applied { .. }
     ));
     tokio::time::advance(early).await;
@@ -390,7 +398,7 @@ async fn durations_without_measure_break_nothing() {
     tokio::time::sleep(60 * MINUTE).await;
     assert!(!waiter.is_finished());
     let outcome = Outcome::Unknown(UnknownCause::Abandoned);
-    let update = store.update(&id(1), forever.owner, &outcome, Duration::MAX).await.unwrap();
+    let update = store.update(&id(1), forever.owner, &outcome, None, Duration::MAX).await.unwrap();
     assert!(matches!(update, Update::Applied { .. }));
     waiters.join_all().await;
     tokio::time::advance(365 * 24 * 60 * MINUTE).await;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use oncegate::idempotency::{Claim, Entry, Outcome, Owner, RequestId};
+use oncegate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId};
 use oncegate::store::memory::{MemoryParams, MemoryStore};
 use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Update, Write};
 use tokio::sync::Notify;
@@ -140,9 +140,10 @@ impl Store for FaultyStore {
         id: &RequestId,
         owner: Owner,
         outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
         ttl: Duration,
     ) -> Result<Update, StoreError> {
-        self.through(Operation::Update, self.memory.update(id, owner, outcome, ttl)).await
+        self.through(Operation::Update, self.memory.update(id, owner, outcome, fingerprint, ttl)).await
     }
 
     async fn remove(&self, id: &RequestId, owner: Owner) -> Result<Write, StoreError> {
