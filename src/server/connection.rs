@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::alarm::{Alarm, Deadline};
 use super::framing::WatchedIo;
 use super::{Accepted, Params};
 use crate::proxy::request::Protocol;
@@ -35,6 +36,7 @@ pub(super) struct Connection {
     peer: SocketAddr,
     proxy: Arc<Proxy>,
     http1: http1::Builder,
+    alarm: Alarm,
     write_timeout: Duration,
     place: OwnedSemaphorePermit,
 }
@@ -42,8 +44,9 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new((stream, peer, place): Accepted, proxy: Arc<Proxy>, params: &Params) -> Self {
         let mut http1 = http1::Builder::new();
+        let deadline = Deadline::default();
         http1
-            .timer(TokioTimer::new())
+            .timer(deadline.clone())
             .header_read_timeout(params.header_timeout)
             .max_header_size(params.max_header_bytes)
             // A client may close its sending side after the request and still wants the answer.
@@ -52,12 +55,13 @@ impl Connection {
         if params.max_headers != HYPER_MAX_HEADERS {
             http1.max_headers(params.max_headers);
         }
-        Self { stream, peer, proxy, http1, write_timeout: params.write_timeout, place }
+        let alarm = Alarm::new(deadline);
+        Self { stream, peer, proxy, http1, alarm, write_timeout: params.write_timeout, place }
     }
 
     /// Serves requests until the client is done, or `stop`.
     pub(super) async fn serve(self, stop: CancellationToken) {
-        let Self { stream, peer, proxy, http1, write_timeout, place } = self;
+        let Self { stream, peer, proxy, http1, mut alarm, write_timeout, place } = self;
         let (socket, probe) = Socket::new(stream, write_timeout);
         let (io, findings) = WatchedIo::new(socket);
         let begun = AtomicBool::new(false);
@@ -71,11 +75,11 @@ impl Connection {
         let mut connection = pin!(http1.serve_connection(TokioIo::new(io), service).with_upgrades());
         let ended = tokio::select! {
             biased;
-            ended = connection.as_mut() => ended,
+            ended = alarm.watch(connection.as_mut()) => ended,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
-                    ended = connection.as_mut() => ended,
+                    ended = alarm.watch(connection.as_mut()) => ended,
                     () = never_begins(&begun) => Ok(()),
                 }
             }

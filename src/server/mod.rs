@@ -3,6 +3,7 @@
 //! Owns connections, their number and their time. Knows requests only as something that the proxy answers.
 
 pub mod admin;
+mod alarm;
 mod connection;
 pub mod framing;
 mod params;
