@@ -10,7 +10,10 @@ mod pending;
 mod permit;
 mod waiting;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -218,7 +221,14 @@ impl Inner {
         &self,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        timeout(self.params.store_timeout, operation).await.unwrap_or_else(|_| Err(self.no_answer()))
+        let mut operation = pin!(operation);
+        // A store in memory answers at once and needs no timer.
+        match poll_fn(|cx| Poll::Ready(operation.as_mut().poll(cx))).await {
+            Poll::Ready(done) => done,
+            Poll::Pending => {
+                timeout(self.params.store_timeout, operation).await.unwrap_or_else(|_| Err(self.no_answer()))
+            }
+        }
     }
 
     fn no_answer(&self) -> StoreError {

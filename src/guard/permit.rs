@@ -3,11 +3,13 @@
 //! A permit is made by a won claim and by nothing else, cannot be copied, and is consumed by settling (I2). Dropped
 //! unsettled, be it by a panic, it settles its key as unknown. While it is held, its lease is renewed.
 
-use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::SystemTime;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::pending::{self, Record};
@@ -28,7 +30,8 @@ pub struct Permit {
     /// What is written when it ends: unknown, unless it is settled.
     record: Record,
     release_status: Vec<u16>,
-    lease_until: Mutex<Instant>,
+    /// When the lease ends; `None` once it is lost.
+    lease_until: Mutex<Option<Instant>>,
     /// What is unknown of an earlier attempt that this one has taken over.
     earlier: Option<UnknownCause>,
     settled: bool,
@@ -63,7 +66,7 @@ impl Permit {
                 settlement: Settlement::Record(Outcome::Unknown(UnknownCause::Abandoned)),
             },
             release_status: rules.release_status.clone(),
-            lease_until: Mutex::new(lease_until),
+            lease_until: Mutex::new(Some(lease_until)),
             earlier,
             settled: false,
         }
@@ -73,15 +76,34 @@ impl Permit {
     /// was paused may find that its key was given up for it.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        Instant::now() < *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lease_until().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Drives `work` to its end and renews the lease meanwhile.
-    pub async fn holding<T>(&self, work: impl Future<Output = T>) -> T {
-        tokio::select! {
-            biased;
-            done = work => done,
-            never = self.renew_forever() => match never {},
+    /// Drives `work` until it is done or `deadline` is over, and renews the lease meanwhile. `None`: it is not done.
+    pub async fn holding<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        // What is done at once needs no timer.
+        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            return Some(done);
+        }
+        let pause = self.inner.params.lease / RENEWALS_PER_LEASE;
+        let mut renew_at =
+            self.lease_until().and_then(|until| (until + pause).checked_sub(self.inner.params.lease));
+        loop {
+            let wake_at = renew_at.map_or(deadline, |renew_at| renew_at.min(deadline));
+            if let Ok(done) = timeout_at(wake_at, work.as_mut()).await {
+                return Some(done);
+            }
+            if wake_at == deadline {
+                return None;
+            }
+            let mut renewing = pin!(self.renew());
+            tokio::select! {
+                biased;
+                done = work.as_mut() => return Some(done),
+                () = &mut renewing => {}
+            }
+            renew_at = self.lease_until().map(|_| Instant::now() + pause);
         }
     }
 
@@ -122,26 +144,25 @@ impl Permit {
         }
     }
 
-    async fn renew_forever(&self) -> Infallible {
-        let params = &self.inner.params;
-        loop {
-            sleep(params.lease / RENEWALS_PER_LEASE).await;
-            let lease_until = Instant::now() + params.lease;
-            match self
-                .inner
-                .within(self.inner.store.renew(&self.record.id, self.record.owner, params.lease))
-                .await
-            {
-                Ok(Write::Applied) => {
-                    *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner) = lease_until;
-                }
-                Ok(Write::Lost) => {
-                    warn!(id = ?self.record.id, "the lease is lost; the attempt goes on and its outcome is still recorded");
-                    return std::future::pending().await;
-                }
-                Err(error) => debug!(id = ?self.record.id, %error, "a lease was not renewed"),
+    async fn renew(&self) {
+        let lease = self.inner.params.lease;
+        let lease_until = Instant::now() + lease;
+        match self.inner.within(self.inner.store.renew(&self.record.id, self.record.owner, lease)).await {
+            Ok(Write::Applied) => self.set_lease(Some(lease_until)),
+            Ok(Write::Lost) => {
+                warn!(id = ?self.record.id, "the lease is lost; the attempt goes on and its outcome is still recorded");
+                self.set_lease(None);
             }
+            Err(error) => debug!(id = ?self.record.id, %error, "a lease was not renewed"),
         }
+    }
+
+    fn lease_until(&self) -> Option<Instant> {
+        *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_lease(&self, until: Option<Instant>) {
+        *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 }
 

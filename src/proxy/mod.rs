@@ -28,6 +28,7 @@ pub mod upstream;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Method, Request, Response, Uri, Version};
@@ -49,7 +50,7 @@ use self::reply::{Replies, Reply};
 use self::request::{Names, Protocol, Whole};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
-use self::upstream::{SendError, Upstream};
+use self::upstream::{Reuse, SendError, Upstream};
 use crate::guard::{Admission, Guard, Permit, Settled};
 use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
 use crate::store::StoreError;
@@ -209,10 +210,7 @@ impl Proxy {
         let (request, share) = outbound_whole(whole, &client, self.names.protected());
         // Boxed, so that refusals and replays need not carry it along.
         let exchange = Box::pin(self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot));
-        let (attempt, recording) = match &permit {
-            Some(permit) => permit.holding(exchange).await,
-            None => exchange.await,
-        };
+        let (attempt, recording) = exchange.await;
         let settled = match permit {
             Some(permit) => Some(permit.settle(attempt.clone()).await),
             None => None,
@@ -262,25 +260,28 @@ impl Proxy {
         let begun = Instant::now();
         let deadline =
             begun + if permit.is_some() { params.attempt_timeout } else { params.response_timeout };
+        // Always looked at: a connection that the upstream has closed costs the key its outcome.
+        let reuse = Reuse { max_idle: params.max_reuse_idle, trusted_idle: Duration::ZERO };
         let may_send = || permit.is_none_or(Permit::is_held);
-        let mut sending = pin!(site.upstream.send(request, params.max_reuse_idle, may_send));
-        let mut sent = timeout_at(deadline.min(begun + params.response_timeout), &mut sending).await;
-        if sent.is_err() && permit.is_some() {
+        let mut sending = pin!(site.upstream.send(request, reuse, may_send));
+        let mut sent = hold(permit, deadline.min(begun + params.response_timeout), sending.as_mut()).await;
+        if sent.is_none() && permit.is_some() {
             slot.line().upstream(begun.elapsed());
             slot.reply(self.replies.problem(&Problem::StillRunning { retry_after: policy.retry_after }));
-            sent = timeout_at(deadline, sending).await;
-            let answered = matches!(sent, Ok(Ok(_)));
+            sent = hold(permit, deadline, sending).await;
+            let answered = matches!(sent, Some(Ok(_)));
             info!(route = %site.name, answered, "an attempt ended after its client was answered");
         }
         slot.line().upstream(begun.elapsed());
         match sent {
-            Err(_) => (Attempt::Unknown(UnknownCause::AttemptTimeout), None),
-            Ok(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
-            Ok(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
-            Ok(Ok(response)) => {
+            None => (Attempt::Unknown(UnknownCause::AttemptTimeout), None),
+            Some(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
+            Some(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
+            Some(Ok(response)) => {
                 let mut recording =
                     Recording::begin(response, policy, self.names.protected(), client.clone());
-                (recording.record(deadline, slot, policy).await, Some(recording))
+                let recorded = hold(permit, deadline, recording.record(slot, policy)).await;
+                (recorded.unwrap_or_else(|| recording.not_kept()), Some(recording))
             }
         }
     }
@@ -366,6 +367,14 @@ impl Proxy {
             Verdict::Unknown(cause) => Problem::OutcomeUnknown { cause },
         };
         self.replies.problem(&problem)
+    }
+}
+
+/// Drives `work` until `deadline`, and keeps what is claimed alive meanwhile.
+async fn hold<T>(permit: Option<&Permit>, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+    match permit {
+        Some(permit) => permit.holding(deadline, work).await,
+        None => timeout_at(deadline, work).await.ok(),
     }
 }
 

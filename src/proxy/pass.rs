@@ -22,12 +22,15 @@ use super::outcome::RequestOutcome;
 use super::problem::Problem;
 use super::socket::Probe;
 use super::upload::Upload;
-use super::upstream::{SendError, UpstreamBody};
+use super::upstream::{Reuse, SendError, UpstreamBody};
 use super::{Client, Proxy, Site, headers, outbound, reply, tunnel};
 use crate::idempotency::UnknownCause;
 
 /// How long nothing comes from the upstream before the client's connection is looked at.
 pub(super) const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// A connection that was idle for less is taken as it is.
+const TRUSTED_IDLE: Duration = Duration::from_millis(10);
 
 /// A response body that ends with its client.
 #[derive(Debug)]
@@ -61,8 +64,9 @@ impl Proxy {
         let protected = self.names.protected().clone();
         let (upload, uploaded) = Upload::new(body, params.stream_idle_timeout, protected);
         let request = outbound(parts, RequestBody::Stream(upload));
+        let reuse = Reuse { max_idle: params.idle_timeout, trusted_idle: TRUSTED_IDLE };
         let begun = Instant::now();
-        let sending = site.upstream.send(request, params.idle_timeout, || true);
+        let sending = site.upstream.send(request, reuse, || true);
         let sent = while_there(client, uploaded, params.response_timeout, sending).await;
         line.upstream(begun.elapsed());
         let response = match sent? {

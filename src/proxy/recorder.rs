@@ -3,8 +3,10 @@
 //! Owns how an answer's body ends, in the words of the outcome table. A short body reaches the client whole and after its
 //! record; of a long or slow one the client gets what is there, save the end (I5).
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +14,7 @@ use http::header::{DATE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRAILER
 use http::{Response, StatusCode, Version};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use super::Client;
 use super::body::ReplyBody;
@@ -80,23 +82,28 @@ impl Recording {
         }
     }
 
-    /// Reads until the answer is whole, breaks off, grows too big, or `deadline` is over: what there is to record of it.
-    /// Streams to the client meanwhile, save the end.
-    pub async fn record(&mut self, deadline: Instant, slot: &mut Slot, policy: &GuardPolicy) -> Attempt {
-        let not_kept = Attempt::NotKept { status: self.status.as_u16() };
+    /// Reads until the answer is whole, breaks off or grows too big: what there is to record of it. Streams to the client
+    /// meanwhile, save the end.
+    pub async fn record(&mut self, slot: &mut Slot, policy: &GuardPolicy) -> Attempt {
+        let not_kept = self.not_kept();
         if self.body.size_hint().lower() > self.max_bytes as u64 {
             return not_kept;
         }
-        let mut hold = pin!(sleep(HOLD));
+        let mut hold = None;
         loop {
-            let frame = tokio::select! {
-                biased;
-                frame = self.body.frame() => frame,
-                () = &mut hold, if self.relay.is_none() && slot.is_waited_for() => {
-                    self.stream(slot);
-                    continue;
+            let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut self.body).poll_frame(cx))).await {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    let hold = hold.get_or_insert_with(|| Box::pin(sleep(HOLD)));
+                    tokio::select! {
+                        biased;
+                        frame = self.body.frame() => frame,
+                        () = hold, if self.relay.is_none() && slot.is_waited_for() => {
+                            self.stream(slot);
+                            continue;
+                        }
+                    }
                 }
-                () = sleep_until(deadline) => return not_kept,
             };
             match frame {
                 None => return self.answer(policy).map_or(not_kept, Attempt::Answered),
@@ -117,6 +124,12 @@ impl Recording {
                 },
             }
         }
+    }
+
+    /// What there is to record of an answer that is not read to its end.
+    #[must_use]
+    pub fn not_kept(&self) -> Attempt {
+        Attempt::NotKept { status: self.status.as_u16() }
     }
 
     /// Gives the client the rest of an answer that was recorded: all of it if nothing streamed yet, the end if it did.

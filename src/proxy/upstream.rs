@@ -28,6 +28,8 @@ use crate::idempotency::{NotSentCause, UnknownCause};
 use connect::Connector;
 use pool::{Connection, Pool};
 
+pub use pool::Reuse;
+
 /// How many fields hyper reads unless told otherwise. Told the same number it would not keep them on the stack.
 pub const HYPER_MAX_HEADERS: usize = 100;
 
@@ -110,7 +112,7 @@ impl Upstream {
 
     /// Sends `request` to one endpoint and returns once the response head is there. Each endpoint is tried once, in turn,
     /// as long as nothing was sent. Right before the request is handed to a connection `may_send` is asked a last time.
-    /// Connections that were idle for longer than `max_idle` are not taken.
+    /// `reuse` says which idle connections may be taken.
     ///
     /// # Errors
     ///
@@ -118,7 +120,7 @@ impl Upstream {
     pub async fn send(
         &self,
         mut request: Request<RequestBody>,
-        max_idle: Duration,
+        reuse: Reuse,
         may_send: impl Fn() -> bool,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let upgrading = request.headers().contains_key(UPGRADE);
@@ -129,7 +131,7 @@ impl Upstream {
                 request.headers_mut().insert(HOST, host.clone());
             }
             loop {
-                let idle = endpoint.pool.take(max_idle);
+                let idle = endpoint.pool.take(reuse);
                 let fresh = idle.is_none();
                 let mut connection = match idle {
                     Some(connection) => connection,

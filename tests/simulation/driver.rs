@@ -10,7 +10,7 @@ use oncegate::idempotency::{
     Answer, Attempt, Fingerprint, NotSentCause, OnUnknown, Presented, State, UnknownCause, Verdict, judge,
 };
 use oncegate::store::Store;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::bugs::Bug;
 use super::ledger::{Ledger, Try, short};
@@ -92,7 +92,7 @@ impl Driver {
             Fate::PanicsBefore => resume_unwind(Box::new("the work panics")),
             Fate::Steady | Fate::DiesAfter | Fate::DropsAfter | Fate::PanicsAfter => {}
         }
-        permit.holding(sleep(attempted.connects_in)).await;
+        hold(&permit, sleep(attempted.connects_in)).await;
         if let Script::NeverSent(cause) = attempted.script {
             return self.settle(by, permit, presented, None, Attempt::NotSent(cause)).await;
         }
@@ -108,19 +108,18 @@ impl Driver {
                 return Response::Broken;
             }
             Fate::PanicsAfter => {
-                permit
-                    .holding(async {
-                        sleep(attempted.takes / 2).await;
-                        resume_unwind(Box::new("the work panics"))
-                    })
-                    .await
+                hold(&permit, async {
+                    sleep(attempted.takes / 2).await;
+                    resume_unwind(Box::new("the work panics"))
+                })
+                .await
             }
             Fate::DropsAfter => {
-                permit.holding(sleep(attempted.takes / 2)).await;
+                hold(&permit, sleep(attempted.takes / 2)).await;
                 return Response::Broken;
             }
             Fate::Steady | Fate::Pauses(_) | Fate::DiesBefore | Fate::DropsBefore | Fate::PanicsBefore => {
-                permit.holding(self.upstream(number, attempted)).await
+                hold(&permit, self.upstream(number, attempted)).await
             }
         };
         if let (None, Some(fingerprint)) = (asked.fingerprint, presented.fingerprint) {
@@ -216,4 +215,9 @@ impl Driver {
             self.ledger.violation(format!("I5: {by} responds before the record stands"));
         }
     }
+}
+
+/// Holds the permit for as long as `work` takes.
+async fn hold<T>(permit: &Permit, work: impl Future<Output = T>) -> T {
+    permit.holding(Instant::now() + Duration::from_secs(86_400), work).await.expect("the work ends")
 }

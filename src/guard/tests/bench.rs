@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::guard::{Admission, Guard, OnInFlight, Params, Permit, Rules};
@@ -234,6 +234,11 @@ impl Bench {
 /// Lets every task run until it waits for time: paused time moves on only then.
 pub(super) async fn all_have_moved() {
     sleep(Duration::from_millis(1)).await;
+}
+
+/// Holds the permit for as long as `work` takes.
+pub(super) async fn hold<T>(permit: &Permit, work: impl Future<Output = T>) -> T {
+    permit.holding(Instant::now() + TTL, work).await.expect("the work ends")
 }
 
 pub(super) fn granted(admission: Admission) -> Permit {

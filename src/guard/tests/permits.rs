@@ -41,7 +41,7 @@ async fn a_holder_that_panics_settles_its_key_as_unknown() {
     let bench = Bench::new();
     let permit = bench.granted(&presented(1, 1)).await;
     let work = bench.tracker.spawn(async move {
-        permit.holding(async { std::panic::resume_unwind(Box::new("the work panics")) }).await
+        hold(&permit, async { std::panic::resume_unwind(Box::new("the work panics")) }).await
     });
     assert!(work.await.is_err_and(|error| error.is_panic()));
     all_have_moved().await;
@@ -62,7 +62,7 @@ async fn a_permit_dropped_outside_the_runtime_leaves_its_key_to_the_lease() {
 async fn work_of_ten_leases_stays_in_flight() {
     let bench = Bench::new();
     let permit = bench.granted(&presented(1, 1)).await;
-    let looks = permit.holding(async {
+    let looks = hold(&permit, async {
         for look in 0..20 {
             sleep(LEASE / 2).await;
             assert_eq!(bench.state(&presented(1, 1)).await, Some(State::InFlight), "look {look}");
@@ -89,7 +89,7 @@ async fn one_renewal_that_fails_or_hangs_costs_no_lease() {
             assert_eq!(bench.state(&presented(1, 1)).await, Some(State::InFlight), "{mood:?}");
         }
     };
-    permit.holding(work).await;
+    hold(&permit, work).await;
     let _settled = permit.settle(NOT_SENT).await;
 }
 
@@ -99,10 +99,10 @@ async fn a_lease_lapses_when_renewals_fail_and_the_late_answer_is_recorded_all_t
         let bench = Bench::new();
         bench.store.set(Op::Renew, mood);
         let permit = bench.granted(&presented(1, 1)).await;
-        permit.holding(sleep(LEASE - MOMENT)).await;
+        hold(&permit, sleep(LEASE - MOMENT)).await;
         assert!(permit.is_held());
         assert_eq!(bench.state(&presented(1, 1)).await, Some(State::InFlight));
-        permit.holding(sleep(MOMENT)).await;
+        hold(&permit, sleep(MOMENT)).await;
         assert!(!permit.is_held(), "{mood:?}");
         assert_eq!(bench.state(&presented(1, 1)).await, OWNER_LOST, "{mood:?}");
         let settled = permit.settle(answered(201)).await;
@@ -135,7 +135,7 @@ async fn the_owner_counts_its_lease_from_before_it_asked() {
     bench.store.set(Op::Insert, Mood::Works);
     let permit_2 = bench.granted(&presented(2, 1)).await;
     bench.store.set(Op::Renew, Mood::AnswersAfter(journey));
-    permit_2.holding(sleep(LEASE / 3 + journey + MOMENT)).await;
+    hold(&permit_2, sleep(LEASE / 3 + journey + MOMENT)).await;
     assert_eq!(bench.store.calls(Op::Renew), 1);
     advance(LEASE - journey - MOMENT * 2).await;
     assert!(permit_2.is_held(), "the renewal counts");
@@ -150,7 +150,7 @@ async fn a_lost_lease_is_not_renewed_again_and_the_work_goes_on() {
     let permit = bench.granted(&presented(1, 1)).await;
     let owner = bench.store.lookup(&presented(1, 1).id).await.unwrap().unwrap().owner;
     let _write = bench.store.remove(&presented(1, 1).id, owner).await.unwrap();
-    let done = permit.holding(async {
+    let done = hold(&permit, async {
         sleep(LEASE * 5).await;
         "done"
     });

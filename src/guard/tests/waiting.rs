@@ -46,7 +46,7 @@ async fn waiters_get_the_replay_when_the_owner_settles() {
     let permit = bench.granted(&presented(1, 1)).await;
     let requests = waiters(&bench, 10).await;
     let before = bench.store.calls(Op::Insert);
-    permit.holding(sleep(PATIENCE / 2)).await;
+    hold(&permit, sleep(PATIENCE / 2)).await;
     assert_eq!(bench.store.calls(Op::Insert), before, "waiters are pushed, they do not poll");
     let settled = permit.settle(answered(201)).await;
     let (admissions, still) = sort(requests).await;
@@ -149,7 +149,7 @@ async fn patience_ends_with_in_flight() {
     let permit = bench.granted(&presented(1, 1)).await;
     let asked = Instant::now();
     let request = bench.asks(presented(1, 1), waiting(PATIENCE)).await;
-    permit.holding(sleep(PATIENCE * 2)).await;
+    hold(&permit, sleep(PATIENCE * 2)).await;
     let (admissions, _) = sort(vec![request]).await;
     assert!(matches!(admissions[..], [Admission::Standing { verdict: Verdict::InFlight, waited: true }]));
     drop(permit);
@@ -169,7 +169,7 @@ async fn a_store_that_hangs_holds_no_waiter_beyond_its_patience() {
     let permit = bench.granted(&presented(1, 1)).await;
     bench.store.set(Op::Settled, Mood::Hangs);
     let request = bench.asks(presented(1, 1), waiting(LEASE)).await;
-    permit.holding(sleep(LEASE + STORE_TIMEOUT)).await;
+    hold(&permit, sleep(LEASE + STORE_TIMEOUT)).await;
     all_have_moved().await;
     assert!(request.is_finished());
     assert!(matches!(request.await.unwrap(), Err(StoreError::Unavailable(_))));
@@ -237,7 +237,7 @@ async fn many_waiters_over_a_dead_upstream_make_exactly_two_attempts() {
             match guard.admit(&presented(1, 1), &waiting(PATIENCE)).await.unwrap() {
                 Admission::Granted(permit) => {
                     attempts.fetch_add(1, Ordering::Relaxed);
-                    permit.holding(sleep(Duration::from_secs(1))).await;
+                    hold(&permit, sleep(Duration::from_secs(1))).await;
                     let _settled = permit.settle(NOT_SENT).await;
                 }
                 Admission::Released(ReleaseReason::NotSent(_)) => {}

@@ -26,6 +26,15 @@ pub(super) struct Connection {
     pub(super) probe: Probe,
 }
 
+/// Which idle connections a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Reuse {
+    /// None that was idle for longer.
+    pub max_idle: Duration,
+    /// One that was idle for less is not looked at again: hyper has just done so.
+    pub trusted_idle: Duration,
+}
+
 #[derive(Debug)]
 struct Idle {
     connection: Connection,
@@ -38,14 +47,14 @@ impl Pool {
         Self { max_idle_connections, idle: Mutex::new(VecDeque::new()) }
     }
 
-    /// The connection that was idle for the shortest time, if that was no longer than `max_idle`. Connections that still end
-    /// their last exchange are passed over.
-    pub(super) fn take(&self, max_idle: Duration) -> Option<Connection> {
+    /// The connection that was idle for the shortest time, if `reuse` permits. Connections that still end their last exchange
+    /// are passed over.
+    pub(super) fn take(&self, reuse: Reuse) -> Option<Connection> {
         loop {
-            let candidate = self.latest_ready(max_idle)?;
+            let Idle { connection, since, .. } = self.latest_ready(reuse.max_idle)?;
             // Looked at outside the lock: it is a system call.
-            if candidate.probe.is_quiet() {
-                return Some(candidate);
+            if since.elapsed() < reuse.trusted_idle || connection.probe.is_quiet() {
+                return Some(connection);
             }
         }
     }
@@ -68,7 +77,7 @@ impl Pool {
         self.lock().retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
     }
 
-    fn latest_ready(&self, max_idle: Duration) -> Option<Connection> {
+    fn latest_ready(&self, max_idle: Duration) -> Option<Idle> {
         let now = Instant::now();
         let mut idle = self.lock();
         let mut index = idle.len();
@@ -82,7 +91,7 @@ impl Pool {
                 continue;
             }
             if let Some(taken) = idle.remove(index).filter(|_| is_alive) {
-                return Some(taken.connection);
+                return Some(taken);
             }
         }
         None
