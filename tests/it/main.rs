@@ -16,6 +16,7 @@ mod capacity;
 mod clients;
 mod concurrency;
 mod conflict;
+mod corpus;
 mod endpoints;
 mod framing;
 mod harness;

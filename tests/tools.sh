@@ -1,0 +1,29 @@
+#!/bin/sh
+# Sees to it that the readers of other make are there, for the tests that have them read what Oncegate wrote: Node, and
+# Python with h11 in target/tools. Installs them where it may; says what is missing where it may not.
+set -eu
+cd "$(dirname "$0")/.."
+
+H11=0.16.0
+
+missing=""
+command -v node >/dev/null || missing="$missing nodejs"
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq
+        # The packages' names are one word each.
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
+    else
+        echo "the tests need:$missing; install with your package manager (Debian: apt-get install$missing)" >&2
+        exit 1
+    fi
+fi
+
+python=target/tools/bin/python
+if ! "$python" -c "import h11; assert h11.__version__ == '$H11'" 2>/dev/null; then
+    python3 -m venv target/tools
+    "$python" -m pip install --quiet --disable-pip-version-check "h11==$H11" ||
+        { echo "the tests need h11 $H11 from PyPI, and it could not be installed into target/tools" >&2; exit 1; }
+fi
