@@ -5,7 +5,7 @@ IMAGE ?= oncegate
 
 .PHONY: help
 help:
-	@echo 'make test    run all tests'
+	@echo 'make test    run all tests (Node, and h11 from PyPI; installed if root may)'
 	@echo 'make check   formatting, lints, documentation; licences and bans where cargo-deny is installed'
 	@echo 'make bench   CPU time per request beside nginx (wrk and nginx; installed if root may, Linux only)'
 	@echo 'make image   the container image $(IMAGE) (docker, podman or buildah)'

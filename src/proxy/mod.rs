@@ -30,8 +30,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
-use http::{Method, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -394,6 +396,11 @@ fn outbound_whole(
 fn outbound(mut parts: Parts, body: RequestBody) -> Request<RequestBody> {
     if let (Some(_), Some(path_and_query)) = (parts.uri.authority(), parts.uri.path_and_query()) {
         parts.uri = Uri::from(path_and_query.clone());
+    }
+    // hyper leaves the body of a GET or HEAD away if it knows no length and is not told to send it.
+    let seldom_has_one = matches!(parts.method, Method::GET | Method::HEAD);
+    if seldom_has_one && !body.is_end_stream() && body.size_hint().exact().is_none() {
+        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     parts.version = Version::HTTP_11;
     parts.extensions.clear();

@@ -62,12 +62,12 @@ impl Proxy {
             self.names.protected(),
         );
         let protected = self.names.protected().clone();
-        let (upload, uploaded) = Upload::new(body, params.stream_idle_timeout, protected);
+        let (upload, mut uploaded) = Upload::new(body, params.stream_idle_timeout, protected);
         let request = outbound(parts, RequestBody::Stream(upload));
         let reuse = Reuse { max_idle: params.idle_timeout, trusted_idle: TRUSTED_IDLE };
         let begun = Instant::now();
         let sending = site.upstream.send(request, reuse, || true);
-        let sent = while_there(client, uploaded, params.response_timeout, sending).await;
+        let sent = while_there(client, uploaded.as_mut(), params.response_timeout, sending).await;
         line.upstream(begun.elapsed());
         let response = match sent? {
             Ok(response) => response,
@@ -76,6 +76,10 @@ impl Proxy {
                 return Err(Problem::Unreachable { cause });
             }
             Err(SendError::Lost(cause)) => {
+                // An upload that breaks off breaks the upstream's connection, which then is not the upstream's fault.
+                if let Some(problem) = uploaded.and_then(|mut uploaded| uploaded.try_recv().ok()) {
+                    return Err(problem);
+                }
                 line.cause(cause.as_str());
                 return Err(Problem::OutcomeUnknown { cause });
             }
@@ -99,7 +103,7 @@ impl Proxy {
 /// Drives `work` to its end, unless the client leaves, or its patience is over, which begins when it has `uploaded` all.
 async fn while_there<T>(
     client: &Client,
-    uploaded: Option<oneshot::Receiver<()>>,
+    uploaded: Option<&mut oneshot::Receiver<Problem>>,
     patience: Duration,
     work: impl Future<Output = T>,
 ) -> Result<T, Problem> {
@@ -108,8 +112,10 @@ async fn while_there<T>(
         tokio::select! {
             biased;
             done = &mut work => return Ok(done),
-            // The other half ends with the upload, however that ends.
-            _ = uploaded => {}
+            // The other half ends with the upload.
+            ended = uploaded => if let Ok(problem) = ended {
+                return Err(problem);
+            }
         }
     }
     let deadline = Instant::now() + patience;

@@ -221,13 +221,12 @@ fn row(problem: &Problem) -> Row {
             | BadRequest::Host(_)
             | BadRequest::LengthAndCoding
             | BadRequest::LineEnd
-            | BadRequest::TransferCoding => closing(StatusCode::BAD_REQUEST),
-            BadRequest::AmbiguousPath(_)
             | BadRequest::MethodCase(_)
             | BadRequest::Nominated(_)
             | BadRequest::PaddedValue(_)
-            | BadRequest::SideDoor
-            | BadRequest::Underscore(..) => ours(StatusCode::BAD_REQUEST),
+            | BadRequest::TransferCoding
+            | BadRequest::Underscore(..) => closing(StatusCode::BAD_REQUEST),
+            BadRequest::AmbiguousPath(_) | BadRequest::SideDoor => ours(StatusCode::BAD_REQUEST),
         },
         Problem::BodyInvalid(_) | Problem::KeyInvalid(_) | Problem::KeyMissing { .. } => {
             ours(StatusCode::BAD_REQUEST)

@@ -323,7 +323,7 @@ fn borrowed(fields: &[(String, Vec<u8>)]) -> Vec<(&str, &[u8])> {
 }
 
 /// A body that is not framed as it should be is malformed; any other end is the client's own.
-fn broken_off(error: &hyper::Error) -> Problem {
+pub(super) fn broken_off(error: &hyper::Error) -> Problem {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
     match cause {
         Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => BadRequest::Body.into(),
@@ -389,7 +389,10 @@ fn authority(authority: &Authority, default_port: u16) -> Option<String> {
         Some(literal) => format!("[{}]", literal.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?),
         None => host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase(),
     };
-    if host.is_empty() || host.ends_with('.') {
+    // RFC 3986 has more characters in a name than hosts have; a comma would make two of it for those who split lists.
+    let is_of_a_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_name = !host.starts_with('.') && host.bytes().all(is_of_a_host);
+    if host.is_empty() || host.ends_with('.') || !(host.starts_with('[') || is_name) {
         return None;
     }
     Some(match port {

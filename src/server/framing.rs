@@ -5,8 +5,10 @@
 //! So this file watches the bytes that hyper reads, follows the bounds of requests as hyper does, and notes one [`Framing`]
 //! per head.
 //!
-//! It detects and decides nothing. What it cannot follow ends the watch, and from then on no head has a finding: hyper
-//! refuses the same by itself. It keeps no byte of a request.
+//! What is wrong in a head it notes, and others decide. What it cannot follow there ends the watch, and from then on no head
+//! has a finding: hyper refuses the same by itself. A chunked body that is malformed ends where it is: hyper is laxer (it
+//! takes `0\r\n\n` for the end of no body, and swallows the next request as trailers), so it gets no byte more. No byte of a
+//! request is kept.
 
 use std::collections::VecDeque;
 
@@ -65,18 +67,22 @@ enum State {
     Chunked(Chunked),
     /// What came is no request, or cannot be followed.
     Lost,
+    /// A chunked body was malformed.
+    Malformed,
 }
 
 impl FramingWatch {
-    /// Takes the next bytes of the connection.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes of the connection, and returns how many of them may be read: all, but for a chunked body that
+    /// is malformed.
+    pub fn feed(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         while !rest.is_empty() {
             rest = match self.state {
                 State::Line => self.skip_lines(rest),
                 State::Body(remaining) => self.skip_body(rest, remaining),
                 State::Chunked(chunked) => self.skip_chunked(rest, chunked),
-                State::Lost => return,
+                State::Lost => break,
+                State::Malformed => return bytes.len() - rest.len(),
                 State::LineStart if !self.after_cr => self.start_line(rest),
                 State::BeforeHead
                 | State::LineStart
@@ -85,6 +91,7 @@ impl FramingWatch {
                 | State::TransferEncoding(_) => self.read_head(rest),
             };
         }
+        bytes.len()
     }
 
     /// Takes the finding about the first head that has not been asked for. `None`: there is no such head, or the watch has
@@ -110,7 +117,9 @@ impl FramingWatch {
                 State::Name(name) => self.name(name, byte),
                 State::Length(length) => self.length(length, byte),
                 State::TransferEncoding(coding) => self.transfer_encoding(coding, byte),
-                State::Line | State::Body(_) | State::Chunked(_) | State::Lost => return rest,
+                State::Line | State::Body(_) | State::Chunked(_) | State::Lost | State::Malformed => {
+                    return rest;
+                }
             };
             rest = after;
         }
@@ -257,7 +266,7 @@ impl FramingWatch {
         let (state, rest) = match chunked.follow(bytes) {
             Progress::More(chunked) => (State::Chunked(chunked), &[][..]),
             Progress::Ended(rest) => (State::BeforeHead, rest),
-            Progress::Malformed => (State::Lost, &[][..]),
+            Progress::Malformed(rest) => (State::Malformed, rest),
         };
         self.state = state;
         rest

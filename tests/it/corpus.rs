@@ -107,8 +107,7 @@ async fn run(name: String, sent: Vec<u8>, expected: Verdict) -> Run {
     let mut fault = None;
     for status in &expected.statuses {
         let answer = client.try_response().await;
-        let is_expected =
-            |answer: u16| status.split('/').any(|status| status == answer.to_string());
+        let is_expected = |answer: u16| status.split('/').any(|status| status == answer.to_string());
         match answer {
             Ok(answer) if is_expected(answer.status) => {}
             other => {
@@ -190,9 +189,8 @@ fn faults_of(runs: &[Run]) -> Vec<String> {
 /// Judges what one reader found on the connections of one run. `inputs` is what the readers make of what was sent.
 fn check(run: &Run, received: &[Reading], inputs: &[Vec<ReadRequest>]) -> Option<String> {
     let mut served = run.expected.served();
-    let is_torn = |reading: &&Reading| {
-        reading.end != "clean" && !(run.expected.may_be_cut && reading.end == "cut")
-    };
+    let is_torn =
+        |reading: &&Reading| reading.end != "clean" && !(run.expected.may_be_cut && reading.end == "cut");
     if let Some(torn) = received.iter().find(is_torn) {
         return Some(format!("a connection of the upstream ends {}", torn.end));
     }
@@ -208,7 +206,8 @@ fn check(run: &Run, received: &[Reading], inputs: &[Vec<ReadRequest>]) -> Option
     }
     requests.sort();
     allowed.sort();
-    (requests != allowed).then(|| format!("{served} requests should be {allowed:?}, but they are {requests:?}"))
+    (requests != allowed)
+        .then(|| format!("{served} requests should be {allowed:?}, but they are {requests:?}"))
 }
 
 /// In origin form.
@@ -217,6 +216,7 @@ fn normalized(requests: &[ReadRequest]) -> Vec<ReadRequest> {
         Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]).to_owned(),
         None => target.to_owned(),
     };
-    let normalize = |request: &ReadRequest| ReadRequest { target: origin(&request.target), ..request.clone() };
+    let normalize =
+        |request: &ReadRequest| ReadRequest { target: origin(&request.target), ..request.clone() };
     requests.iter().map(normalize).collect()
 }

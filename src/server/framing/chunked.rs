@@ -1,4 +1,4 @@
-//! A chunked body (RFC 9112 §7.1), skipped as hyper's decoder reads it.
+//! A chunked body (RFC 9112 §7.1), skipped as hyper's decoder reads it, but that every line ends in CRLF.
 
 /// Where in the body.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,8 +25,8 @@ pub(super) enum Progress<'b> {
     More(Chunked),
     /// The body has ended before these.
     Ended(&'b [u8]),
-    /// They are no chunked body.
-    Malformed,
+    /// From these on it is no chunked body.
+    Malformed(&'b [u8]),
 }
 
 impl Chunked {
@@ -34,6 +34,7 @@ impl Chunked {
         let mut state = self;
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
+            let from_here = rest;
             rest = after;
             state = match (state, byte) {
                 (Self::Data(remaining), _) => {
@@ -48,7 +49,7 @@ impl Chunked {
                 (Self::EndLf, b'\n') => return Progress::Ended(after),
                 _ => match state.next(byte) {
                     Some(state) => state,
-                    None => return Progress::Malformed,
+                    None => return Progress::Malformed(from_here),
                 },
             };
         }
@@ -71,7 +72,7 @@ impl Chunked {
             (Self::DataLf, b'\n') => Some(Self::SizeStart),
             (Self::TrailerStart, b'\r') => Some(Self::EndLf),
             (Self::Trailer, b'\r') => Some(Self::TrailerLf),
-            (Self::TrailerStart | Self::Trailer, _) => Some(Self::Trailer),
+            (Self::TrailerStart | Self::Trailer, _) if byte != b'\n' => Some(Self::Trailer),
             (Self::TrailerLf, b'\n') => Some(Self::TrailerStart),
             _ => None,
         }

@@ -13,11 +13,13 @@ use super::{Framing, FramingWatch};
 #[derive(Clone, Debug, Default)]
 pub struct Findings(Arc<Mutex<FramingWatch>>);
 
-/// A connection that shows every byte read from it to a [`FramingWatch`].
+/// A connection that shows every byte read from it to a [`FramingWatch`], and ends where a body is malformed.
 #[derive(Debug)]
 pub struct WatchedIo<T> {
     inner: T,
     findings: Findings,
+    /// What follows is malformed, and is not read.
+    is_malformed: bool,
 }
 
 impl Findings {
@@ -28,8 +30,8 @@ impl Findings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).next_finding()
     }
 
-    fn feed(&self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).feed(bytes);
+    fn feed(&self, bytes: &[u8]) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).feed(bytes)
     }
 }
 
@@ -37,20 +39,35 @@ impl<T> WatchedIo<T> {
     /// Watches a connection from its first byte.
     pub fn new(inner: T) -> (Self, Findings) {
         let findings = Findings::default();
-        (Self { inner, findings: findings.clone() }, findings)
+        (Self { inner, findings: findings.clone(), is_malformed: false }, findings)
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for WatchedIo<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.is_malformed {
+            return Poll::Ready(Err(malformed()));
+        }
         let before = buf.filled().len();
         let poll = Pin::new(&mut this.inner).poll_read(cx, buf);
         if let Some(read @ [_, ..]) = buf.filled().get(before..) {
-            this.findings.feed(read);
+            let length = read.len();
+            let well_formed = this.findings.feed(read);
+            if well_formed < length {
+                this.is_malformed = true;
+                buf.set_filled(before + well_formed);
+                // Nothing read would be the end of the stream.
+                return if well_formed == 0 { Poll::Ready(Err(malformed())) } else { poll };
+            }
         }
         poll
     }
+}
+
+/// As hyper calls it where it finds such a body itself.
+fn malformed() -> io::Error {
+    io::ErrorKind::InvalidInput.into()
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {

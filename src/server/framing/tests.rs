@@ -177,6 +177,10 @@ fn after_a_malformed_body_nothing_is_found() {
         "10000000000000000\r\n",
         "0\r\nA\r\r",
         "0\r\n\rA",
+        // hyper would take the first line feed for the beginning of trailers.
+        "0\r\n\n",
+        "0\r\n\nGET / HTTP/1.1",
+        "0\r\nA: b\nC: d",
     ] {
         let bytes = format!(
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}\r\n\r\nGET / HTTP/1.1\r\n\r\n"
@@ -208,6 +212,19 @@ fn a_long_body_is_skipped_in_pieces() {
     }
     watch.feed(b"\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n");
     assert_eq!(std::iter::from_fn(|| watch.next_finding()).collect::<Vec<_>>(), [CLEAN; 3]);
+}
+
+#[test]
+fn what_is_malformed_in_a_body_may_not_be_read() {
+    let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (well_formed, malformed) in
+        [("1\r\na\r\n0\r\n", "\n"), ("1", "x\r\na"), ("1\r\na\r\n0\r\nA: b", "\nC")]
+    {
+        let mut watch = FramingWatch::default();
+        let bytes = [head, well_formed, malformed].concat();
+        assert_eq!(watch.feed(bytes.as_bytes()), bytes.len() - malformed.len(), "{bytes:?}");
+        assert_eq!(watch.feed(b"GET / HTTP/1.1\r\n\r\n"), 0, "{bytes:?}");
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,8 @@ impl Case {
         let mut before = ' ';
         for (number, line) in file.lines().enumerate() {
             let Some(kind) = line.chars().next() else { continue };
-            let text = line[1..].strip_prefix(' ').unwrap_or(&line[1..]);
+            let text = line.strip_prefix(kind).unwrap_or_default();
+            let text = text.strip_prefix(' ').unwrap_or(text);
             match kind {
                 '#' => continue,
                 '|' => {
