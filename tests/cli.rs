@@ -321,6 +321,8 @@ fn each_request_has_one_line_of_json_and_no_secret_in_it() {
         assert_eq!(line["route"], route, "{shown}");
         assert_eq!(line["method"], "POST", "{shown}");
         assert!(line["duration_ms"].is_number(), "{shown}");
+        let id = line["request_id"].as_str().expect("the request has an id");
+        assert!(answer.contains(&format!("x-request-id: {id}\r\n")), "{shown} {answer}");
         let reached = matches!(outcome, "executed" | "passed");
         assert_eq!(line["upstream_ms"].is_number(), reached, "{shown}");
         let known = matches!(outcome, "executed" | "replayed" | "mismatch");

@@ -78,7 +78,16 @@ fn a_file_without_guarded_routes_is_described_without_a_rate() {
 fn what_the_shipped_file_comments_out_is_the_default() {
     let shipped = shipped();
     let settings = |text: &str| format!("{:?}", config::parse(text, "proxy.toml").unwrap().settings);
-    let examples = ["documentation_url", "fingerprint_include", "fingerprint_exclude", "hosts"];
+    let examples = [
+        "documentation_url",
+        "fingerprint_include",
+        "fingerprint_exclude",
+        "hosts",
+        "strip_prefix",
+        "request_headers",
+        "response_headers",
+        "cors_origins",
+    ];
     let mut uncommented = String::new();
     for line in shipped.lines() {
         let setting = line.strip_prefix("# ").filter(|rest| {

@@ -25,6 +25,8 @@ pub(super) const MAX_GUARDED_IN_FLIGHT: usize = 10_000;
 pub(super) const MAX_BUFFERED_BYTES: u64 = 256 * MIB;
 /// `[server] problem_base`.
 pub(super) const PROBLEM_BASE: &str = "urn:oncegate:problem";
+/// `[server] request_id`.
+pub(super) const REQUEST_ID: bool = true;
 
 /// `[log] access`.
 pub(super) const ACCESS_LOG: bool = true;
@@ -89,3 +91,5 @@ pub(super) const MAX_RESPONSE_BODY_BYTES: u64 = MIB;
 
 /// `[[routes]] upgrades`.
 pub(super) const UPGRADES: [&str; 1] = ["websocket"];
+/// `[[routes]] cors_max_age`.
+pub(super) const CORS_MAX_AGE: Duration = Duration::from_mins(10);

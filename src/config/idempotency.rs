@@ -153,6 +153,20 @@ impl Idempotency {
         }
     }
 
+    /// Whether the field of this lower-case name tells keys or callers apart.
+    pub(super) fn marks(&self, name: &str) -> bool {
+        self.header.value.iter().any(|header| header == name)
+            || self.caller.value.iter().any(|source| match source {
+                CallerSource::Header(header) => header == name,
+                CallerSource::Cookie(_) => name == "cookie",
+            })
+    }
+
+    /// Whether the field of this lower-case name decides anything.
+    pub(super) fn reads(&self, name: &str) -> bool {
+        self.marks(name) || self.fingerprint_headers.value.iter().any(|header| header == name)
+    }
+
     /// The rules that the edge goes by.
     pub(super) fn into_policy(self, attempt_timeout: Duration) -> GuardPolicy {
         let fields: Vec<&str> = self.fingerprint_headers.value.iter().map(HeaderName::as_str).collect();

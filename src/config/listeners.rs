@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+
 use super::LogSettings;
+use super::callers;
 use super::defaults;
 use super::names::{problem_base, socket_address, url};
 use super::reader::{Section, Setting};
@@ -17,6 +20,8 @@ pub(super) struct Server {
     pub(super) documentation_url: Option<String>,
     pub(super) max_guarded_in_flight: usize,
     pub(super) max_buffered_bytes: Setting<u64>,
+    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) request_id: Setting<bool>,
 }
 
 pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> Server {
@@ -65,6 +70,8 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> S
             defaults::MAX_BUFFERED_BYTES,
             size(1..=bytesize::TIB),
         ),
+        trusted_proxies: callers::trusted_proxies(&mut section, report),
+        request_id: section.read("request_id", defaults::REQUEST_ID, flag),
     };
     section.finish();
     server

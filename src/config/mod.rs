@@ -6,6 +6,8 @@
 //! The document is walked by hand rather than through serde, which stops at the first mistake: an operator sees all of
 //! them at once, each with its place and its mend.
 
+mod callers;
+mod changes;
 mod defaults;
 mod describe;
 mod idempotency;
@@ -146,6 +148,7 @@ fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
         promise::refuse_oversized_requests(settings, &server.max_buffered_bytes, report);
     }
     promise::without_effect(guarded(), report);
+    let request_id = callers::request_id(&server.request_id, guarded(), report);
     if !routes.is_empty() && guarded().next().is_none() {
         report.warning(
             root.place(),
@@ -164,6 +167,8 @@ fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
             documentation_url: server.documentation_url,
             max_guarded_in_flight: server.max_guarded_in_flight,
             max_buffered_bytes: server.max_buffered_bytes.value,
+            trusted_proxies: server.trusted_proxies,
+            request_id,
         },
         guard: store.guard,
         store: store.settings,

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderName, Method, Uri, header};
+use ipnet::IpNet;
 
 use super::defaults;
 use crate::proxy::policy::{CallerSource, Endpoint};
@@ -71,6 +72,58 @@ pub(super) fn response_mark(text: &str) -> Result<HeaderName, String> {
     Ok(name)
 }
 
+/// Whether a field frames or routes a message.
+pub(super) fn of_the_message(name: &HeaderName) -> bool {
+    // What a body is and when it was written may be told otherwise.
+    MESSAGE_FIELDS.contains(name) && *name != header::CONTENT_TYPE && *name != header::DATE
+}
+
+/// A network (CIDR), or a single address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    match network {
+        None => Err(format!("\"{text}\" is no network; write one, as in \"10.0.0.0/8\" or \"fd00::/8\"")),
+        Some(network) if network.trunc() != network => Err(format!(
+            "\"{text}\" has bits set beyond its prefix; write \"{}\", or the address alone",
+            network.trunc()
+        )),
+        Some(network) => Ok(network),
+    }
+}
+
+/// The origin of a page as browsers write it, or `*`.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let no_origin = || {
+        format!(
+            "\"{text}\" is no origin; write scheme and host, as in \"https://shop.example.com\", or \"*\" for all"
+        )
+    };
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let (scheme, authority) = text.split_once("://").ok_or_else(no_origin)?;
+    let default_port = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    };
+    let (name, port) = split_port(authority).ok_or_else(no_origin)?;
+    let is_host = is_host_name(name) || bracketed_ipv6(name).is_some();
+    if !is_host
+        || scheme.is_empty()
+        || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    {
+        return Err(no_origin());
+    }
+    let port = port.filter(|port| Some(*port) != default_port);
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let plain = format!("{scheme}://{name}{port}").to_ascii_lowercase();
+    if plain != text {
+        return Err(format!("browsers never write \"{text}\"; write \"{plain}\""));
+    }
+    Ok(plain)
+}
+
 /// A method that can be guarded.
 pub(super) fn method(text: &str) -> Result<Method, String> {
     let upper = text.to_ascii_uppercase();
@@ -102,7 +155,8 @@ pub(super) fn caller(text: &str) -> Result<CallerSource, String> {
     }
 }
 
-/// A host that a route serves, in lower case and without trailing dot. Without a port it is served on every port.
+/// A host that a route serves, in lower case and without trailing dot. Without a port it is served on every port. `*.` before
+/// a name stands for all names below it.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let no_host = || {
         format!(
@@ -111,9 +165,7 @@ pub(super) fn host(text: &str) -> Result<String, String> {
         )
     };
     if text.contains('*') {
-        return Err(format!(
-            "\"{text}\" is a wildcard, which this build does not know; list the hosts, or leave `hosts` out"
-        ));
+        return wildcard(text);
     }
     let (name, port) = split_port(text).ok_or_else(no_host)?;
     let name = name.to_ascii_lowercase();
@@ -128,6 +180,18 @@ pub(super) fn host(text: &str) -> Result<String, String> {
             Err(format!("\"{text}\" names the default port, which hosts go without; write \"{name}\""))
         }
         Some(port) => Ok(format!("{name}:{port}")),
+    }
+}
+
+fn wildcard(text: &str) -> Result<String, String> {
+    let name =
+        text.strip_prefix("*.").map(|name| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase());
+    match name.filter(|name| is_host_name(name) && name.parse::<IpAddr>().is_err()) {
+        Some(name) => Ok(format!("*.{name}")),
+        None => Err(format!(
+            "\"{text}\" is no wildcard; write \"*.\" and a name without port, as in \"*.example.com\", or leave `hosts` out \
+             to serve all"
+        )),
     }
 }
 

@@ -129,7 +129,11 @@ impl<'a> Section<'a> {
     /// The table under `key`.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Self> {
         let item = self.get(key)?;
-        let title = format!("[{key}]");
+        // Within an array, TOML leaves the second brackets out.
+        let title = match self.title.strip_prefix("[[").and_then(|title| title.strip_suffix("]]")) {
+            Some(array) => format!("[{array}.{key}]"),
+            None => format!("[{key}]"),
+        };
         match item.value.get_ref().as_table() {
             Some(table) => Some(Self::at(title, table, item.at(), self.report)),
             None => item.refuse(format!("this is no table; write its settings under a line {title}")),
@@ -251,6 +255,15 @@ impl<'a> Item<'a> {
     pub(super) fn elements(&self) -> Option<Vec<Self>> {
         let values = self.value().as_array()?;
         Some(values.iter().map(|value| Self { value, ..*self }).collect())
+    }
+
+    /// The names and values in the order of the file, if it is a table.
+    pub(super) fn entries(&self) -> Option<Vec<(&'a str, Self)>> {
+        let table = self.value().as_table()?;
+        let mut entries: Vec<(&'a str, Self)> =
+            table.iter().map(|(name, value)| (name.get_ref().as_ref(), Self { value, ..*self })).collect();
+        entries.sort_by_key(|(_, entry)| entry.at());
+        Some(entries)
     }
 
     /// Reports a mistake: what is wrong, and after a semicolon how to mend it.

@@ -11,7 +11,7 @@ use super::reader::{Item, Section, Setting};
 use super::report::Report;
 use super::upstreams::Named;
 use super::values::{flag, list, some_of, text, text_as};
-use super::{defaults, wording};
+use super::{callers, changes, defaults, wording};
 use crate::proxy::policy;
 
 /// A route, and what is needed to judge it beside the others.
@@ -24,6 +24,10 @@ pub(super) struct Route {
     /// The settings of a guarded route.
     pub(super) idempotency: Option<Idempotency>,
     upgrades: Vec<String>,
+    strip_prefix: Option<String>,
+    request_headers: policy::HeaderChanges,
+    response_headers: policy::HeaderChanges,
+    cors: Option<policy::Cors>,
 }
 
 /// The routes in the order of the file.
@@ -65,6 +69,10 @@ impl Route {
             upstream,
             guard: self.idempotency.map(|rules| rules.into_policy(attempt_timeout)),
             upgrades: self.upgrades,
+            strip_prefix: self.strip_prefix,
+            request_headers: self.request_headers,
+            response_headers: self.response_headers,
+            cors: self.cors,
         }
     }
 }
@@ -105,21 +113,64 @@ fn route(
             );
         }
     }
+    let idempotency = guarded.value.then_some(idempotency);
+    let cors = callers::cors(&mut section, report);
+    let request_headers = changes::of_requests(&mut section, idempotency.as_ref());
+    let response_headers = changes::of_responses(&mut section, idempotency.as_ref(), cors.as_ref());
+    let strip_prefix = section.read("strip_prefix", None, |item| text_as(prefix)(item).map(Some));
     section.finish();
     let (path, segments) = path?.split();
+    refuse_foreign_prefix(&strip_prefix, &path, report);
     Some(Route {
         name: name?,
         path,
         segments,
         hosts: hosts.value,
         upstream: upstream.map(|upstream| upstream.value),
-        idempotency: guarded.value.then_some(idempotency),
+        idempotency,
         upgrades: upgrades.value,
+        strip_prefix: strip_prefix.value,
+        request_headers,
+        response_headers,
+        cors,
     })
 }
 
 fn segments_of(path: &str) -> Result<(String, Vec<Segment>), String> {
     pattern::segments(path).map(|segments| (path.to_owned(), segments))
+}
+
+/// Literal segments that the upstream does not see.
+fn prefix(text: &str) -> Result<String, String> {
+    let bare = text.trim_end_matches('/');
+    if bare.is_empty() {
+        return Err(format!("\"{text}\" is no prefix; write the segments to take off, as in \"/api\""));
+    }
+    if bare != text {
+        return Err(format!("a prefix ends with its last segment; write \"{bare}\""));
+    }
+    let segments = pattern::segments(text)?;
+    if !segments.iter().all(|segment| matches!(segment, Segment::Literal(_))) {
+        return Err(format!(
+            "\"{text}\" has a name in braces, and only literal text is taken off; write it out"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Each path that the pattern matches begins with the prefix.
+fn refuse_foreign_prefix(prefix: &Setting<Option<String>>, path: &Setting<String>, report: &Report<'_>) {
+    let Some((at, prefix)) = prefix.at().zip(prefix.value.as_ref()) else { return };
+    let begins = path.value.strip_prefix(prefix.as_str());
+    if !begins.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        report.mistake(
+            at,
+            format!(
+                "`strip_prefix`: the path {} does not begin with \"{prefix}\"; write path = \"{prefix}{}\", or another prefix",
+                path.value, path.value
+            ),
+        );
+    }
 }
 
 fn upstream(item: &Item<'_>, upstreams: &[Named]) -> Option<usize> {

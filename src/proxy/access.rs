@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -26,6 +26,7 @@ struct Known {
     begun: Instant,
     client: IpAddr,
     method: Method,
+    request_id: Option<HeaderValue>,
     route: Option<Arc<str>>,
     key: Option<String>,
     upstream: Option<Duration>,
@@ -44,6 +45,7 @@ impl AccessLine {
                 begun: Instant::now(),
                 client,
                 method: method.clone(),
+                request_id: None,
                 route: None,
                 key: None,
                 upstream: None,
@@ -53,6 +55,13 @@ impl AccessLine {
                 client_gone: false,
             })
         }))
+    }
+
+    /// The request's `X-Request-Id`.
+    pub fn request_id(&mut self, id: &HeaderValue) {
+        if let Some(known) = &mut self.0 {
+            known.request_id = Some(id.clone());
+        }
     }
 
     /// The route that serves the request.
@@ -126,6 +135,7 @@ impl AccessLine {
             target: TARGET,
             client = %known.client,
             method = %known.method,
+            request_id = known.request_id.as_ref().and_then(|id| id.to_str().ok()),
             route = known.route.as_deref(),
             status = known.status.map(|status| status.as_u16()),
             outcome = known.outcome.as_str(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::Version;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::forwarded::Trust;
 use super::headers::Received;
 use super::quota::{Quota, Share};
 use super::socket::Probe;
@@ -36,10 +37,15 @@ pub struct Tls {
 }
 
 impl Client {
-    /// How a request of this `version` came.
+    /// How a request of this `version` came, and whether it comes from a proxy that is believed.
     #[must_use]
-    pub const fn received(&self, version: Version) -> Received {
-        Received { from: self.address, over_tls: self.tls.is_some(), version }
+    pub fn received(&self, version: Version, trust: &Trust) -> Received {
+        Received {
+            from: self.address,
+            is_trusted: trust.covers(self.address),
+            over_tls: self.tls.is_some(),
+            version,
+        }
     }
 
     /// The port that a host need not name.

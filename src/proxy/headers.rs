@@ -1,16 +1,20 @@
 //! Which fields cross the proxy.
 //!
-//! Owns the rules of RFC 9110 §7.6 for both directions: connection fields stop here, `Via` and `X-Forwarded-*` are written
-//! here. Fields are never renamed, joined or reordered beyond that.
+//! Owns the rules of RFC 9110 §7.6 for both directions: connection fields stop here, `Via` is written here, and a route's own
+//! changes are made. What is told of the client stands in `forwarded`. Fields are never renamed, joined or reordered beyond
+//! that.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
 use http::Version;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
+
+use super::forwarded::{self, X_FORWARDED, X_REAL_IP};
+use super::policy::HeaderChanges;
 
 /// Names this proxy in `Via` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "oncegate";
@@ -19,16 +23,6 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
 const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
-/// Written here on every request: what the client says about them is not believed.
-pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// See [`X_FORWARDED_FOR`].
-pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// See [`X_FORWARDED_FOR`].
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
 /// Fields by which lenient back ends take another method than the request line's.
 pub static METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
@@ -40,14 +34,13 @@ pub static METHOD_OVERRIDES: [HeaderName; 3] = [
 static PATH_OVERRIDES: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
 
-/// What proxies say of the client: all of it is written here, or left out.
-const FORWARDED_PREFIX: &str = "x-forwarded-";
-
 /// How a request came here.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
-    /// The client's address.
+    /// The client's address: the other end of its connection.
     pub from: IpAddr,
+    /// Whether what it says of its own clients is believed.
+    pub is_trusted: bool,
     /// Whether it came over TLS.
     pub over_tls: bool,
     /// The protocol's version.
@@ -70,7 +63,7 @@ impl Protected {
     /// Whether the field of this lower-case name is protected.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.0.contains(name) || name.starts_with(FORWARDED_PREFIX)
+        self.0.contains(name) || name.starts_with(X_FORWARDED)
     }
 
     /// The protected field that `name` could be read as, its underscores as hyphens.
@@ -121,12 +114,8 @@ pub fn to_upstream(
 ) {
     let wants_trailers = tokens(headers, &TE).any(|token| token == "trailers");
     strip_connection_fields(headers, protected);
-    for name in [FORWARDED, X_REAL_IP, EXPECT].iter().chain(&PATH_OVERRIDES) {
-        headers.remove(name);
-    }
-    let told: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(FORWARDED_PREFIX)).cloned().collect();
-    for name in told {
+    headers.remove(EXPECT);
+    for name in &PATH_OVERRIDES {
         headers.remove(name);
     }
     match upgrade {
@@ -140,16 +129,7 @@ pub fn to_upstream(
         }
         None => {}
     }
-    if let Some(host) = headers.get(HOST).cloned() {
-        headers.insert(X_FORWARDED_HOST, host);
-    }
-    headers.insert(
-        X_FORWARDED_PROTO,
-        HeaderValue::from_static(if received.over_tls { "https" } else { "http" }),
-    );
-    if let Ok(client) = HeaderValue::from_str(&received.from.to_canonical().to_string()) {
-        headers.insert(X_FORWARDED_FOR, client);
-    }
+    forwarded::tell(headers, received);
     via(headers, received.version);
 }
 
@@ -158,6 +138,16 @@ pub fn to_client(headers: &mut HeaderMap, keep_length: bool, protected: &Protect
     strip_connection_fields(headers, protected);
     if !keep_length {
         headers.remove(CONTENT_LENGTH);
+    }
+}
+
+/// Makes a route's own changes.
+pub fn change(headers: &mut HeaderMap, changes: &HeaderChanges) {
+    for name in &changes.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &changes.set {
+        headers.insert(name.clone(), value.clone());
     }
 }
 
@@ -228,8 +218,12 @@ mod tests {
             ("forwarded", "for=6.6.6.6"),
             ("accept", "*/*"),
         ]);
-        let received =
-            Received { from: "::ffff:10.1.2.3".parse().unwrap(), over_tls: false, version: Version::HTTP_11 };
+        let received = Received {
+            from: "::ffff:10.1.2.3".parse().unwrap(),
+            is_trusted: false,
+            over_tls: false,
+            version: Version::HTTP_11,
+        };
         to_upstream(&mut request, &received, None, &protected());
         assert_eq!(
             spelled(&request),

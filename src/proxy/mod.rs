@@ -6,7 +6,11 @@
 pub mod access;
 pub mod body;
 mod client;
+pub mod correlation;
+pub mod cors;
 mod detach;
+pub mod finish;
+pub mod forwarded;
 pub mod headers;
 pub mod outcome;
 pub mod pass;
@@ -18,6 +22,7 @@ pub mod recorder;
 pub mod relay;
 pub mod reply;
 pub mod request;
+mod rewrite;
 pub mod route;
 pub mod slot;
 pub mod socket;
@@ -30,10 +35,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Uri, Version};
-use http_body::Body;
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -41,8 +44,10 @@ use tracing::{error, info};
 
 use self::access::AccessLine;
 use self::body::{ReplyBody, RequestBody};
+use self::correlation::RequestIds;
 use self::detach::Detachable;
-use self::headers::Protected;
+use self::finish::Finish;
+use self::forwarded::Trust;
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
@@ -75,6 +80,8 @@ pub struct Proxy {
     buffered_bytes: Quota,
     draining: AtomicBool,
     access_log: bool,
+    trust: Trust,
+    request_ids: Option<RequestIds>,
 }
 
 /// A route and where it leads.
@@ -125,6 +132,8 @@ impl Proxy {
             buffered_bytes: Quota::new(params.max_buffered_bytes),
             draining: AtomicBool::new(false),
             access_log,
+            trust: Trust::new(params.trusted_proxies.clone()),
+            request_ids: params.request_id.then(RequestIds::new),
         })
     }
 
@@ -147,24 +156,35 @@ impl Proxy {
     /// Answers `request`, which came from `client` by `protocol`.
     pub async fn handle(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         client: Arc<Client>,
         protocol: Protocol,
     ) -> Response<ReplyBody> {
-        let mut line = AccessLine::begin(self.access_log, client.address, request.method());
-        self.serve(request, &client, protocol, &mut line).await.unwrap_or_else(|problem| {
+        let address = self.trust.client(client.address, request.headers());
+        let mut line = AccessLine::begin(self.access_log, address, request.method());
+        let request_id = self.request_ids.as_ref().map(|ids| {
+            let id = ids.give(request.headers_mut(), self.trust.covers(client.address));
+            line.request_id(&id);
+            id
+        });
+        let mut finish = Finish::new(request_id);
+        let served = self.serve(request, &client, protocol, &mut line, &mut finish).await;
+        let mut response = served.unwrap_or_else(|problem| {
             let Reply { response, outcome } = self.replies.problem(&problem);
             line.end(response.status(), outcome);
             response
-        })
+        });
+        finish.apply(&mut response);
+        response
     }
 
-    async fn serve(
-        self: &Arc<Self>,
+    async fn serve<'a>(
+        self: &'a Arc<Self>,
         request: Request<Incoming>,
         client: &Arc<Client>,
         protocol: Protocol,
         line: &mut AccessLine,
+        finish: &mut Finish<'a>,
     ) -> Result<Response<ReplyBody>, Problem> {
         let (mut parts, body) = request.into_parts();
         if self.draining.load(Ordering::Relaxed) {
@@ -174,6 +194,12 @@ impl Proxy {
         let found = self.routes.find(&host, parts.uri.path()).ok_or(Problem::NoRoute)?;
         let site = self.sites.get(found).ok_or(Problem::NoRoute)?;
         line.route(&site.name);
+        finish.on(&site.route, &parts);
+        if let Some(cors) = site.route.cors.as_ref().filter(|_| cors::is_preflight(&parts)) {
+            let response = reply::preflight(cors::preflight(cors, &parts.headers));
+            line.end(response.status(), RequestOutcome::Preflight);
+            return Ok(response);
+        }
         let Some((policy, method)) = self.guarding(site, found, &host, &parts)? else {
             return Box::pin(self.pass(site, parts, body, client, line)).await;
         };
@@ -209,7 +235,7 @@ impl Proxy {
             Ok(permit) => permit,
             Err(refusal) => return slot.reply(*refusal),
         };
-        let (request, share) = outbound_whole(whole, &client, self.names.protected());
+        let (request, share) = self.outbound_whole(whole, &site.route, &client);
         // Boxed, so that refusals and replays need not carry it along.
         let exchange = Box::pin(self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot));
         let (attempt, recording) = exchange.await;
@@ -355,6 +381,20 @@ impl Proxy {
         Ok(guarded)
     }
 
+    /// A guarded request as it is sent, and its share of the bytes that may be held at once.
+    fn outbound_whole(
+        &self,
+        whole: Whole,
+        route: &Route,
+        client: &Client,
+    ) -> (Request<RequestBody>, Option<Share>) {
+        let Whole { mut parts, body, .. } = whole;
+        let received = client.received(parts.version, &self.trust);
+        headers::to_upstream(&mut parts.headers, &received, None, self.names.protected());
+        let (body, share) = body.into_body();
+        (rewrite::outbound(parts, RequestBody::Whole(body), route), share)
+    }
+
     fn verdict(&self, verdict: Verdict, waited: bool, policy: &GuardPolicy) -> Reply {
         let problem = match verdict {
             Verdict::Replay { answer, expires_at } => {
@@ -378,31 +418,4 @@ async fn hold<T>(permit: Option<&Permit>, deadline: Instant, work: impl Future<O
         Some(permit) => permit.holding(deadline, work).await,
         None => timeout_at(deadline, work).await.ok(),
     }
-}
-
-/// A guarded request as it is sent, and its share of the bytes that may be held at once.
-fn outbound_whole(
-    whole: Whole,
-    client: &Client,
-    protected: &Protected,
-) -> (Request<RequestBody>, Option<Share>) {
-    let Whole { mut parts, body, .. } = whole;
-    headers::to_upstream(&mut parts.headers, &client.received(parts.version), None, protected);
-    let (body, share) = body.into_body();
-    (outbound(parts, RequestBody::Whole(body)), share)
-}
-
-/// The request as it is sent: in origin form (RFC 9112 §3.2.1), with the bytes that were matched.
-fn outbound(mut parts: Parts, body: RequestBody) -> Request<RequestBody> {
-    if let (Some(_), Some(path_and_query)) = (parts.uri.authority(), parts.uri.path_and_query()) {
-        parts.uri = Uri::from(path_and_query.clone());
-    }
-    // hyper leaves the body of a GET or HEAD away if it knows no length and is not told to send it.
-    let seldom_has_one = matches!(parts.method, Method::GET | Method::HEAD);
-    if seldom_has_one && !body.is_end_stream() && body.size_hint().exact().is_none() {
-        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    Request::from_parts(parts, body)
 }

@@ -27,6 +27,8 @@ pub enum RequestOutcome {
     Overloaded,
     /// Not guarded: it streamed through.
     Passed,
+    /// A browser asked whether it may send a request, and was told.
+    Preflight,
     /// Refused: malformed or ambiguous.
     Refused,
     /// It ran, and its status says that nothing was done: the key is free again.
@@ -70,6 +72,7 @@ impl RequestOutcome {
             Self::OtherCaller => "other_caller",
             Self::Overloaded => "overloaded",
             Self::Passed => "passed",
+            Self::Preflight => "preflight",
             Self::Refused => "refused",
             Self::Released => "released",
             Self::Replayed => "replayed",

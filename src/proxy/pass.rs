@@ -23,7 +23,7 @@ use super::problem::Problem;
 use super::socket::Probe;
 use super::upload::Upload;
 use super::upstream::{Reuse, SendError, UpstreamBody};
-use super::{Client, Proxy, Site, headers, outbound, reply, tunnel};
+use super::{Client, Proxy, Site, headers, reply, rewrite, tunnel};
 use crate::idempotency::UnknownCause;
 
 /// How long nothing comes from the upstream before the client's connection is looked at.
@@ -55,15 +55,11 @@ impl Proxy {
         let is_head = parts.method == Method::HEAD;
         let upgrade = headers::upgrade(&parts.headers, &site.route.upgrades);
         let downstream = upgrade.is_some().then(|| tunnel::upgrade(&mut parts));
-        headers::to_upstream(
-            &mut parts.headers,
-            &client.received(parts.version),
-            upgrade,
-            self.names.protected(),
-        );
+        let received = client.received(parts.version, &self.trust);
+        headers::to_upstream(&mut parts.headers, &received, upgrade, self.names.protected());
         let protected = self.names.protected().clone();
         let (upload, mut uploaded) = Upload::new(body, params.stream_idle_timeout, protected);
-        let request = outbound(parts, RequestBody::Stream(upload));
+        let request = rewrite::outbound(parts, RequestBody::Stream(upload), &site.route);
         let reuse = Reuse { max_idle: params.idle_timeout, trusted_idle: TRUSTED_IDLE };
         let begun = Instant::now();
         let sending = site.upstream.send(request, reuse, || true);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
 
 use crate::guard::Rules;
 use crate::idempotency::{FingerprintRule, KeyRules};
@@ -22,6 +23,10 @@ pub struct Params {
     pub max_guarded_in_flight: usize,
     /// How many bytes of guarded request bodies may be held at once.
     pub max_buffered_bytes: u64,
+    /// The proxies before this one: what they say of the client is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether every request has an `X-Request-Id`.
+    pub request_id: bool,
 }
 
 /// Where requests on one pattern go, and by which rules.
@@ -39,6 +44,42 @@ pub struct Route {
     pub guard: Option<GuardPolicy>,
     /// The `Upgrade` tokens that pass on requests that are not guarded, in lower case.
     pub upgrades: Vec<String>,
+    /// The path before the pattern's rest that the upstream does not see: it begins with a slash and ends without one.
+    pub strip_prefix: Option<String>,
+    /// What changes in a request's fields on its way to the upstream.
+    pub request_headers: HeaderChanges,
+    /// What changes in an answer's fields on its way to the client, first answers and replays alike.
+    pub response_headers: HeaderChanges,
+    /// What browsers are told about other origins.
+    pub cors: Option<Cors>,
+}
+
+/// Changes of a message's fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderChanges {
+    /// Fields that are there with this value alone.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Fields that are not there.
+    pub remove: Vec<HeaderName>,
+}
+
+impl HeaderChanges {
+    /// Whether nothing changes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// What browsers are told about other origins (Fetch, "CORS protocol").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Whose pages may read answers, as `Origin` writes it; `None` for all.
+    pub origins: Option<Vec<HeaderValue>>,
+    /// Whether cookies count.
+    pub credentials: bool,
+    /// How long a browser need not ask again.
+    pub max_age: Duration,
 }
 
 /// The rules of a guarded route.

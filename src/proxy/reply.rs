@@ -13,6 +13,7 @@ use http::{Response, StatusCode, Version};
 use serde::Serialize;
 
 use super::body::{ReplyBody, WholeBody};
+use super::finish::Ours;
 use super::headers;
 use super::outcome::RequestOutcome;
 use super::policy::GuardPolicy;
@@ -132,8 +133,18 @@ impl Replies {
         }
         // Serialising strings and numbers cannot fail; an empty document would still carry status and fields.
         let body = serde_json::to_vec(&document).unwrap_or_default();
-        whole(row.status, headers, body.into(), HeaderMap::new())
+        let mut response = whole(row.status, headers, body.into(), HeaderMap::new());
+        response.extensions_mut().insert(Ours);
+        response
     }
+}
+
+/// The answer to a preflight.
+#[must_use]
+pub fn preflight(headers: HeaderMap) -> Response<ReplyBody> {
+    let mut response = whole(StatusCode::NO_CONTENT, headers, Bytes::new(), HeaderMap::new());
+    response.extensions_mut().insert(Ours);
+    response
 }
 
 /// A reply that is in memory.

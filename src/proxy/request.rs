@@ -25,6 +25,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::body::WholeBody;
+use super::correlation::X_REQUEST_ID;
 use super::headers::{self, METHOD_OVERRIDES, Protected};
 use super::path;
 use super::policy::{CallerSource, GuardPolicy, OnOtherCaller, Params};
@@ -101,8 +102,9 @@ impl Names {
             CallerSource::Header(name) => name.clone(),
             CallerSource::Cookie(_) => COOKIE,
         });
+        let own = params.request_id.then_some(X_REQUEST_ID);
         let guarded_methods = policies().flat_map(|policy| policy.methods.iter().cloned()).collect();
-        Self { protected: Arc::new(Protected::new(keys.chain(callers))), guarded_methods }
+        Self { protected: Arc::new(Protected::new(keys.chain(callers).chain(own))), guarded_methods }
     }
 
     /// The fields that no spelling may imitate.

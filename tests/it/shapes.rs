@@ -162,7 +162,7 @@ async fn fields_about_content_and_caching_are_left_alone() {
         ("etag", "W/\"1\""),
         ("link", "</next>; rel=next"),
         ("server", "Legacy/1.0"),
-        ("x-request-id", "r1"),
+        ("x-cost", "r1"),
         ("date", "Tue, 15 Nov 1994 08:12:31 GMT"),
     ];
     let reply = fields.iter().fold(Reply::status(201), |reply, (name, value)| reply.field(name, value));

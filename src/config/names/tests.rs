@@ -81,6 +81,7 @@ fn hosts_are_names_with_or_without_a_port() {
         ("[::1]", "[::1]"),
         ("Api:8443", "api:8443"),
         ("[::1]:8443", "[::1]:8443"),
+        ("*.Example.com.", "*.example.com"),
     ] {
         assert_eq!(host(written).as_deref(), Ok(read), "{written}");
     }
@@ -93,7 +94,13 @@ fn hosts_are_names_with_or_without_a_port() {
         "api:8443:1",
         "http://api",
         "api/v1",
-        "*.example.com",
+        "*",
+        "*.",
+        "*.example.com:81",
+        "*example.com",
+        "a.*.com",
+        "*.*.com",
+        "*.10.0.0.1",
         "::1",
         "a b",
     ] {
@@ -114,5 +121,49 @@ fn urls_lose_their_trailing_slash() {
         "https://é/",
     ] {
         assert!(url(written).is_err(), "{written}");
+    }
+}
+
+#[test]
+fn networks_have_no_bits_beyond_their_prefix() {
+    for (written, read) in [
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("10.1.2.3", "10.1.2.3/32"),
+        ("::1", "::1/128"),
+        ("fd00::/8", "fd00::/8"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+    ] {
+        assert_eq!(network(written).map(|network| network.to_string()).as_deref(), Ok(read), "{written}");
+    }
+    for (written, mend) in [
+        ("10.1.2.3/8", "write \"10.0.0.0/8\""),
+        ("10.0.0.0/33", "as in \"10.0.0.0/8\""),
+        ("10/8", "as in \"10.0.0.0/8\""),
+        ("proxy.internal", "as in \"10.0.0.0/8\""),
+    ] {
+        let refusal = network(written).expect_err(written);
+        assert!(refusal.contains(mend), "{written}: {refusal}");
+    }
+}
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    for written in ["*", "https://shop.example.com", "http://localhost:3000", "https://[::1]:8443", "app://x"]
+    {
+        assert_eq!(origin(written).as_deref(), Ok(written));
+    }
+    for (written, mend) in [
+        ("https://Shop.example.com", "write \"https://shop.example.com\""),
+        ("https://shop.example.com:443", "write \"https://shop.example.com\""),
+        ("http://shop.example.com:080", "write \"http://shop.example.com\""),
+        ("https://shop.example.com/", "scheme and host"),
+        ("shop.example.com", "scheme and host"),
+        ("https://*.example.com", "scheme and host"),
+        ("null", "scheme and host"),
+        ("://x", "scheme and host"),
+        ("https://", "scheme and host"),
+    ] {
+        let refusal = origin(written).expect_err(written);
+        assert!(refusal.contains(mend), "{written}: {refusal}");
     }
 }

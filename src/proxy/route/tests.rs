@@ -1,3 +1,5 @@
+mod hosts;
+
 use std::time::Duration;
 
 use http::Method;
@@ -6,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::guard::{OnInFlight, Rules};
 use crate::idempotency::{BodyRule, FingerprintRule, KeyRules, KeySyntax, OnUnknown};
-use crate::proxy::policy::{GuardPolicy, OnOtherCaller, OnStoreError};
+use crate::proxy::policy::{GuardPolicy, HeaderChanges, OnOtherCaller, OnStoreError};
 
 fn guard() -> GuardPolicy {
     GuardPolicy {
@@ -45,6 +47,10 @@ fn passing(path: &str, hosts: &[&str]) -> Route {
         upstream: 0,
         guard: None,
         upgrades: Vec::new(),
+        strip_prefix: None,
+        request_headers: HeaderChanges::default(),
+        response_headers: HeaderChanges::default(),
+        cors: None,
     }
 }
 

@@ -97,7 +97,14 @@ impl Response {
 
     /// The fields that a replay keeps: all but those that belong to one message or mark the replay.
     pub fn kept_fields(&self) -> Fields {
-        let own = ["connection", "content-length", "idempotent-replayed", "keep-alive", "transfer-encoding"];
+        let own = [
+            "connection",
+            "content-length",
+            "idempotent-replayed",
+            "keep-alive",
+            "transfer-encoding",
+            "x-request-id",
+        ];
         self.fields
             .iter()
             .filter(|(name, _)| !own.contains(&name.to_ascii_lowercase().as_str()))
