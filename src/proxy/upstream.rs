@@ -224,7 +224,8 @@ impl Body for UpstreamBody {
         self.silence = None;
         match &frame {
             None => self.give_back(),
-            Some(Ok(_)) if self.incoming.is_end_stream() => self.give_back(),
+            // Nobody asks for what follows trailers.
+            Some(Ok(frame)) if frame.is_trailers() || self.incoming.is_end_stream() => self.give_back(),
             Some(Ok(_)) => {}
             Some(Err(_)) => self.returning = None,
         }
