@@ -4,7 +4,7 @@
 //! unsettled, be it by a panic, it settles its key as unknown. While it is held, its lease is renewed.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::SystemTime;
@@ -80,8 +80,11 @@ impl Permit {
     }
 
     /// Drives `work` until it is done or `deadline` is over, and renews the lease meanwhile. `None`: it is not done.
-    pub async fn holding<T>(&self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
+    pub async fn holding<T>(
+        &self,
+        deadline: Instant,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
         // What is done at once needs no timer.
         if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
             return Some(done);

@@ -30,7 +30,7 @@ pub mod tunnel;
 pub mod upload;
 pub mod upstream;
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -96,7 +96,7 @@ struct Site {
 #[derive(Debug)]
 struct Work {
     site: Arc<Site>,
-    whole: Whole,
+    whole: Box<Whole>,
     client: Arc<Client>,
     /// Held until the attempt is settled.
     places: (Share, Option<Share>),
@@ -216,7 +216,7 @@ impl Proxy {
             client.take_attempt().ok_or(Problem::Overloaded)?,
         );
         let body = request::read_body(body, policy, &self.buffered_bytes, self.names.protected()).await?;
-        let whole = Whole { parts, method, host, key, caller, body };
+        let whole = Box::new(Whole { parts, method, host, key, caller, body });
         let (slot, reply) = Slot::new(line.take());
         let work = Work { site: site.clone(), whole, client: client.clone(), places };
         let work = Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker);
@@ -235,7 +235,7 @@ impl Proxy {
             Ok(permit) => permit,
             Err(refusal) => return slot.reply(*refusal),
         };
-        let (request, share) = self.outbound_whole(whole, &site.route, &client);
+        let (request, share) = self.outbound_whole(*whole, &site.route, &client);
         // Boxed, so that refusals and replays need not carry it along.
         let exchange = Box::pin(self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot));
         let (attempt, recording) = exchange.await;
@@ -283,7 +283,7 @@ impl Proxy {
         permit: Option<&Permit>,
         client: &Arc<Client>,
         slot: &mut Slot,
-    ) -> (Attempt, Option<Recording>) {
+    ) -> (Attempt, Option<Box<Recording>>) {
         let params = site.upstream.params();
         let begun = Instant::now();
         let deadline =
@@ -307,8 +307,8 @@ impl Proxy {
             Some(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
             Some(Ok(response)) => {
                 let mut recording =
-                    Recording::begin(response, policy, self.names.protected(), client.clone());
-                let recorded = hold(permit, deadline, recording.record(slot, policy)).await;
+                    Box::new(Recording::begin(response, policy, self.names.protected(), client.clone()));
+                let recorded = hold(permit, deadline, pin!(recording.record(slot, policy))).await;
                 (recorded.unwrap_or_else(|| recording.not_kept()), Some(recording))
             }
         }
@@ -318,7 +318,7 @@ impl Proxy {
     async fn respond(
         &self,
         attempt: Attempt,
-        recording: Option<Recording>,
+        recording: Option<Box<Recording>>,
         settled: Option<Settled>,
         mut slot: Slot,
         policy: &GuardPolicy,
@@ -413,7 +413,11 @@ impl Proxy {
 }
 
 /// Drives `work` until `deadline`, and keeps what is claimed alive meanwhile.
-async fn hold<T>(permit: Option<&Permit>, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+async fn hold<T>(
+    permit: Option<&Permit>,
+    deadline: Instant,
+    work: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
     match permit {
         Some(permit) => permit.holding(deadline, work).await,
         None => timeout_at(deadline, work).await.ok(),

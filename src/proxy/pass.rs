@@ -62,7 +62,7 @@ impl Proxy {
         let request = rewrite::outbound(parts, RequestBody::Stream(upload), &site.route);
         let reuse = Reuse { max_idle: params.idle_timeout, trusted_idle: TRUSTED_IDLE };
         let begun = Instant::now();
-        let sending = site.upstream.send(request, reuse, || true);
+        let sending = pin!(site.upstream.send(request, reuse, || true));
         let sent = while_there(client, uploaded.as_mut(), params.response_timeout, sending).await;
         line.upstream(begun.elapsed());
         let response = match sent? {
@@ -101,9 +101,8 @@ async fn while_there<T>(
     client: &Client,
     uploaded: Option<&mut oneshot::Receiver<Problem>>,
     patience: Duration,
-    work: impl Future<Output = T>,
+    mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Problem> {
-    let mut work = pin!(work);
     if let Some(uploaded) = uploaded {
         tokio::select! {
             biased;

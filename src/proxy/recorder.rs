@@ -134,7 +134,7 @@ impl Recording {
 
     /// Gives the client the rest of an answer that was recorded: all of it if nothing streamed yet, the end if it did.
     pub async fn finish_kept(
-        mut self,
+        mut self: Box<Self>,
         outcome: RequestOutcome,
         expires_at: Option<SystemTime>,
         mut slot: Slot,
@@ -156,7 +156,7 @@ impl Recording {
     }
 
     /// Streams an answer that was not kept to its end, for as long as this client reads.
-    pub async fn finish_not_kept(mut self, outcome: RequestOutcome, mut slot: Slot) {
+    pub async fn finish_not_kept(mut self: Box<Self>, outcome: RequestOutcome, mut slot: Slot) {
         if self.relay.is_none() && slot.is_waited_for() {
             self.stream(&mut slot);
         }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::panic::resume_unwind;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,5 +220,5 @@ impl Driver {
 
 /// Holds the permit for as long as `work` takes.
 async fn hold<T>(permit: &Permit, work: impl Future<Output = T>) -> T {
-    permit.holding(Instant::now() + Duration::from_secs(86_400), work).await.expect("the work ends")
+    permit.holding(Instant::now() + Duration::from_secs(86_400), pin!(work)).await.expect("the work ends")
 }

@@ -1,6 +1,7 @@
 //! What the guard's tests stand on.
 
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -238,7 +239,7 @@ pub(super) async fn all_have_moved() {
 
 /// Holds the permit for as long as `work` takes.
 pub(super) async fn hold<T>(permit: &Permit, work: impl Future<Output = T>) -> T {
-    permit.holding(Instant::now() + TTL, work).await.expect("the work ends")
+    permit.holding(Instant::now() + TTL, pin!(work)).await.expect("the work ends")
 }
 
 pub(super) fn granted(admission: Admission) -> Permit {
