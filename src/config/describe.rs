@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::idempotency::Fingerprint;
 use super::words::{
@@ -14,7 +14,7 @@ use super::words::{
 use super::{Settings, StoreSettings, wording};
 use crate::guard::OnInFlight;
 use crate::idempotency::BodyRule;
-use crate::proxy::policy::{CallerSource, GuardPolicy, Route, Upstream};
+use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, Route, Upstream};
 use crate::store::memory::MemoryParams;
 
 /// What `settings` would run, on several lines.
@@ -35,18 +35,106 @@ fn write(settings: &Settings, out: &mut String) -> fmt::Result {
         Some(address) => writeln!(out, "  admin     {address}")?,
         None => writeln!(out, "  admin     none")?,
     }
-    writeln!(out, "\nupstreams")?;
-    write_columns(settings.proxy.upstreams.iter().map(upstream), out)?;
-    writeln!(out, "\nroutes (the most specific path wins)")?;
+    write_server(settings, out)?;
+    for upstream in &settings.proxy.upstreams {
+        write_upstream(upstream, out)?;
+    }
+    writeln!(out, "\nroutes (the most specific path wins, then the most exact host)")?;
     write_columns(settings.proxy.routes.iter().map(|own| route(own, settings)), out)?;
     for route in &settings.proxy.routes {
-        if let Some(policy) = &route.guard {
-            writeln!(out, "\nguarded route {}", route.name)?;
-            write_policy(policy, out)?;
+        match &route.guard {
+            Some(policy) => {
+                writeln!(out, "\nguarded route {}", route.name)?;
+                write_policy(policy, out)?;
+            }
+            None => writeln!(out, "\nroute {}", route.name)?,
         }
+        write_edge(route, out)?;
     }
     let StoreSettings::Memory(memory) = &settings.store;
     write_memory(memory, settings, out)
+}
+
+fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
+    let (server, proxy) = (&settings.server, &settings.proxy);
+    writeln!(out, "\nserver")?;
+    for (name, value) in [
+        ("shutdown_grace", server.shutdown_grace),
+        ("write_timeout", server.write_timeout),
+        ("header_timeout", server.header_timeout),
+    ] {
+        writeln!(out, "  {name} = \"{}\"", wording::duration(value))?;
+    }
+    for (name, bytes) in [
+        ("max_header_size", server.max_header_bytes as u64),
+        ("max_buffered_bytes", proxy.max_buffered_bytes),
+    ] {
+        writeln!(out, "  {name} = \"{}\"", wording::size(bytes))?;
+    }
+    for (name, count) in [
+        ("max_connections", server.max_connections),
+        ("max_headers", server.max_headers),
+        ("max_guarded_in_flight", proxy.max_guarded_in_flight),
+    ] {
+        writeln!(out, "  {name} = {count}")?;
+    }
+    let trusted = proxy.trusted_proxies.iter().map(ToString::to_string);
+    writeln!(out, "  trusted_proxies = {}", wording::list(trusted))?;
+    writeln!(out, "  request_id = {}", proxy.request_id)?;
+    writeln!(out, "  problem_base = \"{}\"", proxy.problem_base)?;
+    if let Some(url) = &proxy.documentation_url {
+        writeln!(out, "  documentation_url = \"{url}\"")?;
+    }
+    writeln!(out, "  access log = {}", settings.log.access)
+}
+
+fn write_upstream(upstream: &Upstream, out: &mut String) -> fmt::Result {
+    writeln!(out, "\nupstream {}", upstream.name)?;
+    let endpoints = upstream.endpoints.iter().map(|endpoint| format!("http://{}", endpoint.authority));
+    writeln!(out, "  endpoints = {}", wording::list(endpoints))?;
+    for (name, value) in [
+        ("connect_timeout", upstream.connect_timeout),
+        ("response_timeout", upstream.response_timeout),
+        ("attempt_timeout", upstream.attempt_timeout),
+        ("stream_idle_timeout", upstream.stream_idle_timeout),
+        ("idle_timeout", upstream.idle_timeout),
+        ("max_reuse_idle", upstream.max_reuse_idle),
+    ] {
+        writeln!(out, "  {name} = \"{}\"", wording::duration(value))?;
+    }
+    writeln!(out, "  max_idle_connections = {}", upstream.max_idle_connections)?;
+    writeln!(out, "  max_response_headers = {}", upstream.max_response_headers)?;
+    let head = wording::size(upstream.max_response_header_bytes as u64);
+    writeln!(out, "  max_response_header_size = \"{head}\"")?;
+    writeln!(out, "  host = \"{}\"", word(&UPSTREAM_HOST, &upstream.host))
+}
+
+/// What a route does beside guarding.
+fn write_edge(route: &Route, out: &mut String) -> fmt::Result {
+    writeln!(out, "  upgrades = {}", wording::list(&route.upgrades))?;
+    if let Some(prefix) = &route.strip_prefix {
+        writeln!(out, "  strip_prefix = \"{prefix}\"")?;
+    }
+    write_changes("request_headers", &route.request_headers, out)?;
+    write_changes("response_headers", &route.response_headers, out)?;
+    let Some(cors) = &route.cors else { return Ok(()) };
+    let listed = cors.origins.as_ref().map(|origins| origins.iter().map(text).collect());
+    writeln!(out, "  cors_origins = {}", wording::list(listed.unwrap_or_else(|| vec!["*".to_owned()])))?;
+    writeln!(out, "  cors_credentials = {}", cors.credentials)?;
+    writeln!(out, "  cors_max_age = \"{}\"", wording::duration(cors.max_age))
+}
+
+/// Names only: a value may be a secret.
+fn write_changes(key: &str, changes: &HeaderChanges, out: &mut String) -> fmt::Result {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let set: Vec<String> = changes.set.iter().map(|(name, _)| name.to_string()).collect();
+    writeln!(out, "  {key} sets {} and removes {}", wording::list(set), wording::list(names(&changes.remove)))
+}
+
+fn text(value: &HeaderValue) -> String {
+    value.to_str().unwrap_or_default().to_owned()
 }
 
 /// Each column as wide as its widest cell.
@@ -63,19 +151,6 @@ fn write_columns<const N: usize>(rows: impl Iterator<Item = [String; N]>, out: &
         writeln!(out, "{}", padded.collect::<String>().trim_end())?;
     }
     Ok(())
-}
-
-fn upstream(upstream: &Upstream) -> [String; 3] {
-    let endpoints: Vec<String> =
-        upstream.endpoints.iter().map(|endpoint| format!("http://{}", endpoint.authority)).collect();
-    let timeouts = format!(
-        "connect_timeout = \"{}\", response_timeout = \"{}\", attempt_timeout = \"{}\", host = \"{}\"",
-        wording::duration(upstream.connect_timeout),
-        wording::duration(upstream.response_timeout),
-        wording::duration(upstream.attempt_timeout),
-        word(&UPSTREAM_HOST, &upstream.host)
-    );
-    [upstream.name.clone(), endpoints.join(" "), timeouts]
 }
 
 fn route(route: &Route, settings: &Settings) -> [String; 5] {
@@ -163,7 +238,17 @@ fn write_in_flight(on_in_flight: OnInFlight, out: &mut String) -> fmt::Result {
 }
 
 fn write_memory(memory: &MemoryParams, settings: &Settings, out: &mut String) -> fmt::Result {
-    writeln!(out, "\nstore: memory, lease {}", wording::duration(settings.guard.lease))?;
+    let guard = &settings.guard;
+    writeln!(out, "\nstore: memory, lease {}", wording::duration(guard.lease))?;
+    for (name, value) in [
+        ("timeout", guard.store_timeout),
+        ("settle_retry", guard.settle_retry),
+        ("prune_interval", guard.prune_interval),
+    ] {
+        writeln!(out, "  {name} = \"{}\"", wording::duration(value))?;
+    }
+    writeln!(out, "  max_pending_writes = {}", guard.max_pending_writes)?;
+    writeln!(out, "  max_waiters = {}", guard.max_waiters)?;
     let guarded = settings.proxy.routes.iter().filter_map(|route| route.guard.as_ref());
     match guarded.map(|policy| policy.rules.ttl).max() {
         Some(longest_ttl) => {

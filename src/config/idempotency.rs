@@ -223,8 +223,8 @@ impl Idempotency {
 }
 
 /// How many requests may wait for one key. One bound for all routes, so it stands in `[idempotency]` only.
-pub(super) fn max_waiters(section: &mut Section<'_>) -> usize {
-    section.read("max_waiters", defaults::MAX_WAITERS, count(1..=1_000_000)).value
+pub(super) fn max_waiters(section: &mut Section<'_>) -> Setting<usize> {
+    section.read("max_waiters", defaults::MAX_WAITERS, count(1..=1_000_000))
 }
 
 fn pointer(item: &Item<'_>) -> Option<String> {

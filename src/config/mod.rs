@@ -135,11 +135,12 @@ fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
 
     let mut section = root.section_or_empty("idempotency");
     let base = Idempotency::read(&mut section, Idempotency::defaults());
+    let shared: Vec<(&str, usize)> = section.written_since(0).collect();
     let max_waiters = idempotency::max_waiters(&mut section);
     section.finish();
 
     let routes = routes::routes(&mut root, &base, &upstreams, report);
-    let store = store::store(&mut root, max_waiters, report);
+    let store = store::store(&mut root, max_waiters.value, report);
 
     let guarded = || routes.iter().filter_map(|route| route.idempotency.as_ref());
     for settings in guarded() {
@@ -148,6 +149,9 @@ fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
         promise::refuse_oversized_requests(settings, &server.max_buffered_bytes, report);
     }
     promise::without_effect(guarded(), report);
+    promise::unneeded_waiters(&max_waiters, guarded(), report);
+    routes::warn_of_overridden(&shared, &routes, report);
+    routes::warn_of_other_hosts(&routes, report);
     let request_id = callers::request_id(&server.request_id, guarded(), report);
     if !routes.is_empty() && guarded().next().is_none() {
         report.warning(

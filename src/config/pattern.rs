@@ -53,6 +53,23 @@ pub(super) fn segments(pattern: &str) -> Result<Vec<Segment>, String> {
     Ok(segments)
 }
 
+/// Whether some path matches both.
+pub(super) fn overlap(one: &[Segment], other: &[Segment]) -> bool {
+    match (one, other) {
+        ([], []) | ([Segment::Rest, ..], [_, ..]) | ([_, ..], [Segment::Rest, ..]) => true,
+        ([Segment::Literal(one), ..], [Segment::Literal(other), ..]) if one != other => false,
+        // A name takes no empty segment.
+        ([Segment::Any, ..], [Segment::Literal(text), ..])
+        | ([Segment::Literal(text), ..], [Segment::Any, ..])
+            if text.is_empty() =>
+        {
+            false
+        }
+        ([_, one @ ..], [_, other @ ..]) => overlap(one, other),
+        ([], [..]) | ([..], []) => false,
+    }
+}
+
 fn segment(written: &str) -> Result<(Segment, Option<&str>), String> {
     let Some(inner) = written.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         literal(written)?;
@@ -167,6 +184,27 @@ mod tests {
             [("/a", "/A"), ("/a", "/a/"), ("/a/{id}", "/a/{*id}"), ("/{a}/b", "/{a}/c"), ("/", "/{*a}")];
         for (one, other) in different {
             assert_ne!(segments(one).unwrap(), segments(other).unwrap(), "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_if_a_path_matches_both() {
+        for (one, other, expected) in [
+            ("/a", "/a", true),
+            ("/a", "/b", false),
+            ("/a", "/{x}", true),
+            ("/a/", "/a/{x}", false),
+            ("/{x}/b", "/a/{y}", true),
+            ("/{x}/b", "/a/{y}/c", false),
+            ("/{*rest}", "/a/b", true),
+            ("/{*rest}", "/", true),
+            ("/a/{*rest}", "/b/{*rest}", false),
+            ("/a/{*rest}", "/a", false),
+            ("/a/{*rest}", "/{x}/{*rest}", true),
+        ] {
+            let (first, second) = (segments(one).unwrap(), segments(other).unwrap());
+            assert_eq!(overlap(&first, &second), expected, "{one} and {other}");
+            assert_eq!(overlap(&second, &first), expected, "{other} and {one}");
         }
     }
 

@@ -4,12 +4,17 @@
 
 use std::collections::BTreeMap;
 
+use http::header::SET_COOKIE;
+
 use super::idempotency::{Fingerprint, Idempotency};
 use super::reader::Setting;
 use super::report::Report;
 use super::wording;
 use crate::idempotency::OnUnknown;
 use crate::proxy::policy::OnStoreError;
+
+const WITHOUT_WAITING: &str =
+    "this has no effect unless duplicates wait; write on_in_flight = \"wait\" beside it, or remove it";
 
 /// Warns of what weakens the promise on a guarded route.
 pub(super) fn weakened(settings: &Idempotency, report: &Report<'_>) {
@@ -94,36 +99,51 @@ pub(super) fn without_effect<'a>(guarded: impl Iterator<Item = &'a Idempotency>,
     }
     for (at, (name, idle_everywhere, reason)) in idle_at {
         if idle_everywhere {
-            report.warning(at, format!("`{name}`: this has no effect {reason}, or remove it"));
+            report.warning(at, format!("`{name}`: {reason}"));
         }
     }
 }
 
-/// The settings that mean something only beside another one: each with its place, whether it means nothing, and why.
-fn conditional_settings(settings: &Idempotency) -> [(&'static str, Option<usize>, bool, &'static str); 5] {
+/// Warns of a bound on waiters where no route has any.
+pub(super) fn unneeded_waiters<'a>(
+    max_waiters: &Setting<usize>,
+    mut guarded: impl Iterator<Item = &'a Idempotency>,
+    report: &Report<'_>,
+) {
+    if let Some(at) = max_waiters.at()
+        && !guarded.any(|settings| settings.waits.value)
+    {
+        report.warning(at, format!("`max_waiters`: {WITHOUT_WAITING}"));
+    }
+}
+
+/// The settings that mean something only beside another one: each with its place, whether it means nothing, and what is said
+/// then.
+fn conditional_settings(settings: &Idempotency) -> [(&'static str, Option<usize>, bool, &'static str); 6] {
     let is_json = settings.fingerprint.value == Fingerprint::Json;
     let is_none = settings.fingerprint.value == Fingerprint::None;
-    let without_json = "unless a JSON body is compared; write fingerprint = \"json\" beside it";
+    let without_json = "this has no effect unless a JSON body is compared; write fingerprint = \"json\" beside it, or remove it";
     [
-        (
-            "wait_timeout",
-            settings.wait_timeout.at(),
-            !settings.waits.value,
-            "unless duplicates wait; write on_in_flight = \"wait\" beside it",
-        ),
+        ("wait_timeout", settings.wait_timeout.at(), !settings.waits.value, WITHOUT_WAITING),
         ("fingerprint_include", settings.fingerprint_include.at(), !is_json, without_json),
         ("fingerprint_exclude", settings.fingerprint_exclude.at(), !is_json, without_json),
         (
             "fingerprint_headers",
             settings.fingerprint_headers.at(),
             is_none,
-            "while nothing is compared; write fingerprint = \"body\" beside it",
+            "this has no effect while nothing is compared; write fingerprint = \"body\" beside it, or remove it",
         ),
         (
             "on_other_caller",
             settings.on_other_caller.at(),
             settings.caller.value.is_empty(),
-            "while nothing tells callers apart; name something in `caller`",
+            "this has no effect while nothing tells callers apart; name something in `caller`, or remove it",
+        ),
+        (
+            "strip_headers",
+            settings.strip_headers.at(),
+            settings.strip_headers.value.contains(&SET_COOKIE) && !settings.replay_set_cookie.value,
+            "Set-Cookie is not replayed unless replay_set_cookie = true; remove it from the list",
         ),
     ]
 }

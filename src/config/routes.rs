@@ -19,10 +19,12 @@ pub(super) struct Route {
     name: Setting<String>,
     path: Setting<String>,
     segments: Vec<Segment>,
-    hosts: Vec<String>,
+    hosts: Setting<Vec<String>>,
     upstream: Option<usize>,
     /// The settings of a guarded route.
     pub(super) idempotency: Option<Idempotency>,
+    /// Which of them are its own.
+    own: Vec<&'static str>,
     upgrades: Vec<String>,
     strip_prefix: Option<String>,
     request_headers: policy::HeaderChanges,
@@ -65,7 +67,7 @@ impl Route {
         policy::Route {
             name: self.name.value,
             path: self.path.value,
-            hosts: self.hosts,
+            hosts: self.hosts.value,
             upstream,
             guard: self.idempotency.map(|rules| rules.into_policy(attempt_timeout)),
             upgrades: self.upgrades,
@@ -105,6 +107,7 @@ fn route(
     }
     let mark = section.mark();
     let idempotency = Idempotency::read(&mut section, base.clone());
+    let own = section.written_since(mark).map(|(key, _)| key).collect();
     if !guarded.value {
         for (key, at) in section.written_since(mark) {
             report.warning(
@@ -125,9 +128,10 @@ fn route(
         name: name?,
         path,
         segments,
-        hosts: hosts.value,
+        hosts,
         upstream: upstream.map(|upstream| upstream.value),
         idempotency,
+        own,
         upgrades: upgrades.value,
         strip_prefix: strip_prefix.value,
         request_headers,
@@ -221,8 +225,8 @@ fn refuse_ties(routes: &[Route], report: &Report<'_>) {
     for (index, later) in routes.iter().enumerate() {
         let ties = |earlier: &&Route| {
             earlier.segments == later.segments
-                && (earlier.hosts == later.hosts
-                    || earlier.hosts.iter().any(|host| later.hosts.contains(host)))
+                && (earlier.hosts.value == later.hosts.value
+                    || earlier.hosts.value.iter().any(|host| later.hosts.value.contains(host)))
         };
         if let Some(earlier) = routes.iter().take(index).find(ties)
             && let Some(at) = later.path.at()
@@ -233,6 +237,47 @@ fn refuse_ties(routes: &[Route], report: &Report<'_>) {
                     "`path`: the routes \"{}\" and \"{}\" match the same requests ({} and {}); remove one, or give them \
                      different `hosts`",
                     earlier.name.value, later.name.value, earlier.path.value, later.path.value
+                ),
+            );
+        }
+    }
+}
+
+/// Warns of each of the `shared` settings that every guarded route sets anew. Beside a single one they are there for the next.
+pub(super) fn warn_of_overridden(shared: &[(&str, usize)], routes: &[Route], report: &Report<'_>) {
+    let guarded: Vec<&Route> = routes.iter().filter(|route| route.idempotency.is_some()).collect();
+    if guarded.len() < 2 {
+        return;
+    }
+    for (key, at) in shared {
+        if guarded.iter().all(|route| route.own.contains(key)) {
+            report.warning(
+                *at,
+                format!("`{key}`: every guarded route sets its own, so this has no effect; remove it"),
+            );
+        }
+    }
+}
+
+/// Warns of each guarded route for some hosts beside one for all hosts that is not guarded and leads to the same place.
+pub(super) fn warn_of_other_hosts(routes: &[Route], report: &Report<'_>) {
+    let guarded = routes.iter().filter(|route| route.idempotency.is_some() && !route.hosts.value.is_empty());
+    for route in guarded {
+        let leads_past = |other: &&Route| {
+            other.idempotency.is_none()
+                && other.hosts.value.is_empty()
+                && other.upstream == route.upstream
+                && pattern::overlap(&other.segments, &route.segments)
+        };
+        if let Some(other) = routes.iter().find(leads_past)
+            && let Some(at) = route.hosts.at()
+        {
+            report.warning(
+                at,
+                format!(
+                    "`hosts`: a request that names another host reaches the same upstream through the route \"{}\", \
+                     unguarded; give that one `hosts` too, or remove these",
+                    other.name.value
                 ),
             );
         }
