@@ -16,8 +16,7 @@ use tracing::{info, warn};
 
 use crate::config::{Settings, StoreSettings};
 use crate::guard::Guard;
-use crate::proxy::Proxy;
-use crate::proxy::route::RouteError;
+use crate::proxy::{Proxy, SetupError};
 use crate::server::{self, BindError};
 use crate::store::memory::MemoryStore;
 use crate::store::{Store, StoreError};
@@ -51,9 +50,9 @@ pub enum BuildError {
     /// The address of a listener could not be read.
     #[error("a listener has no address: {0}")]
     Address(#[from] std::io::Error),
-    /// Two routes tie.
+    /// Two routes tie, or an upstream cannot be used.
     #[error(transparent)]
-    Route(#[from] RouteError),
+    Proxy(#[from] SetupError),
     /// The store cannot be used.
     #[error("the store cannot be set up: {0}")]
     Store(#[from] StoreError),
@@ -134,6 +133,7 @@ impl App {
         let _ended_with_run = ended.clone().drop_guard();
         spawn_until(&ended, async move { guard.prune_forever().await });
         spawn_until(&ended, sweep_forever(proxy.clone()));
+        proxy.health_checks().for_each(|check| spawn_until(&ended, check));
         if let Some(admin) = admin {
             spawn_until(&ended, server::admin::serve(admin, ready.clone()));
         }

@@ -56,8 +56,32 @@ pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(5);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// `[upstreams.NAME] max_reuse_idle`.
 pub(super) const MAX_REUSE_IDLE: Duration = Duration::from_millis(500);
+/// `[upstreams.NAME] max_connections`: per endpoint, as many as clients may have by default.
+pub(super) const MAX_UPSTREAM_CONNECTIONS: usize = 10_000;
 /// `[upstreams.NAME] max_idle_connections`: per endpoint.
 pub(super) const MAX_IDLE_CONNECTIONS: usize = 256;
+/// `[upstreams.NAME] max_connection_age`.
+pub(super) const MAX_CONNECTION_AGE: Duration = Duration::from_mins(5);
+/// `[upstreams.NAME] http2_max_streams`: per connection, what most servers allow at least.
+pub(super) const HTTP2_MAX_STREAMS: usize = 100;
+/// `[upstreams.NAME] http2_ping_interval`.
+pub(super) const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+/// `[upstreams.NAME] http2_ping_timeout`.
+pub(super) const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// `[upstreams.NAME] eject_after`: failures to connect in a row.
+pub(super) const EJECT_AFTER: u32 = 1;
+/// `[upstreams.NAME] ejection_time`: of the first ejection.
+pub(super) const EJECTION_TIME: Duration = Duration::from_secs(1);
+/// `[upstreams.NAME] max_ejection_time`.
+pub(super) const MAX_EJECTION_TIME: Duration = Duration::from_secs(30);
+/// `[upstreams.NAME.health_check] interval`.
+pub(super) const HEALTH_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// `[upstreams.NAME.health_check] timeout`.
+pub(super) const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// `[upstreams.NAME.health_check] healthy_after`: good answers in a row.
+pub(super) const HEALTHY_AFTER: u32 = 2;
+/// `[upstreams.NAME.health_check] unhealthy_after`: failures in a row.
+pub(super) const UNHEALTHY_AFTER: u32 = 3;
 
 /// `[upstreams.NAME] stream_idle_timeout`.
 pub(super) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,20 +1,22 @@
 //! What a file would run, in words: listeners, upstreams, routes, the effective settings of each guarded route, and what
 //! the store can carry. Settings are printed as the file would have them.
 
+mod upstream;
+
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use self::upstream::write_upstream;
 use super::idempotency::Fingerprint;
 use super::words::{
-    FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN, UPSTREAM_HOST,
-    word,
+    FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN, word,
 };
 use super::{Settings, StoreSettings, wording};
 use crate::guard::OnInFlight;
 use crate::idempotency::BodyRule;
-use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, Route, Upstream};
+use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, Route};
 use crate::store::memory::MemoryParams;
 
 /// What `settings` would run, on several lines.
@@ -86,27 +88,6 @@ fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
         writeln!(out, "  documentation_url = \"{url}\"")?;
     }
     writeln!(out, "  access log = {}", settings.log.access)
-}
-
-fn write_upstream(upstream: &Upstream, out: &mut String) -> fmt::Result {
-    writeln!(out, "\nupstream {}", upstream.name)?;
-    let endpoints = upstream.endpoints.iter().map(|endpoint| format!("http://{}", endpoint.authority));
-    writeln!(out, "  endpoints = {}", wording::list(endpoints))?;
-    for (name, value) in [
-        ("connect_timeout", upstream.connect_timeout),
-        ("response_timeout", upstream.response_timeout),
-        ("attempt_timeout", upstream.attempt_timeout),
-        ("stream_idle_timeout", upstream.stream_idle_timeout),
-        ("idle_timeout", upstream.idle_timeout),
-        ("max_reuse_idle", upstream.max_reuse_idle),
-    ] {
-        writeln!(out, "  {name} = \"{}\"", wording::duration(value))?;
-    }
-    writeln!(out, "  max_idle_connections = {}", upstream.max_idle_connections)?;
-    writeln!(out, "  max_response_headers = {}", upstream.max_response_headers)?;
-    let head = wording::size(upstream.max_response_header_bytes as u64);
-    writeln!(out, "  max_response_header_size = \"{head}\"")?;
-    writeln!(out, "  host = \"{}\"", word(&UPSTREAM_HOST, &upstream.host))
 }
 
 /// What a route does beside guarding.

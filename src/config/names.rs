@@ -4,14 +4,19 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use http::uri::PathAndQuery;
 use http::{HeaderName, Method, Uri, header};
 use ipnet::IpNet;
+use rustls_pki_types::ServerName;
 
 use super::defaults;
-use crate::proxy::policy::{CallerSource, Endpoint};
+use crate::proxy::policy::{Address, CallerSource, Endpoint};
 
 const LONGEST_LABEL: usize = 64;
 const PLAIN_HTTP_PORT: u16 = 80;
+const TLS_PORT: u16 = 443;
+/// Of `sockaddr_un` on the systems that have the least room, without the NUL.
+const LONGEST_SOCKET_PATH: usize = 103;
 
 /// Fields that frame or route a message: they are nobody's key, and no answer's mark.
 const MESSAGE_FIELDS: [HeaderName; 11] = [
@@ -222,42 +227,97 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     }
 }
 
-/// An endpoint: `http://host` or `http://host:port`, and nothing more.
+/// An endpoint: `http://` or `https://`, a host, perhaps a port and a base path; or `unix:` and the path of a socket.
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix_endpoint(path);
+    }
     if text.contains('@') {
         // The text holds a secret, and is not repeated.
         return Err(
             "credentials in an endpoint would be sent to nobody; write \"http://host:port\"".to_owned()
         );
     }
-    let authority = match text.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-            return Err("this build speaks plain HTTP to upstreams; write \"http://host:port\"".to_owned());
-        }
+    let (is_tls, rest) = match text.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
         Some((scheme, _)) => {
             return Err(format!(
-                "this build does not speak {scheme} to upstreams; write \"http://host:port\""
+                "{scheme} is not spoken to upstreams; write \"http://host:port\", \"https://host:port\" or \"unix:/path\""
             ));
         }
         None => return Err(format!("\"{text}\" has no scheme; write \"http://{text}\"")),
     };
-    if let Some(end) = authority.find(['/', '?', '#']) {
-        let bare = authority.get(..end).unwrap_or_default();
+    let (authority, path) = match rest.find(['/', '?', '#']) {
+        Some(end) => rest.split_at(end),
+        None => (rest, ""),
+    };
+    let base_path = path.trim_end_matches('/');
+    if !is_base_path(base_path) {
+        let bare = authority;
         return Err(format!(
-            "an endpoint has no path and no query, requests bring their own; write \"http://{bare}\""
+            "\"{path}\" is no plain base path, requests bring their own query; write \"http://{bare}\" or \
+             \"http://{bare}/base\""
         ));
     }
     let (host, port) = split_port(authority).ok_or_else(|| not_an_endpoint(text))?;
-    let port = port.unwrap_or(PLAIN_HTTP_PORT);
+    let default_port = if is_tls { TLS_PORT } else { PLAIN_HTTP_PORT };
+    let port = port.unwrap_or(default_port);
     let host = host.to_ascii_lowercase();
-    let authority = if port == PLAIN_HTTP_PORT { host.clone() } else { format!("{host}:{port}") };
-    let host = match bracketed_ipv6(&host) {
-        Some(address) => address.to_string(),
-        None if is_host_name(&host) => host,
+    let authority = if port == default_port { host.clone() } else { format!("{host}:{port}") };
+    let address = match bracketed_ipv6(&host) {
+        Some(address) => Address::Ip(SocketAddr::new(address.into(), port)),
+        None if is_host_name(&host) => match host.parse::<IpAddr>() {
+            Ok(address) => Address::Ip(SocketAddr::new(address, port)),
+            Err(_) => Address::Name(host, port),
+        },
         None => return Err(not_an_endpoint(text)),
     };
-    Ok(Endpoint { host, port, authority })
+    Ok(Endpoint { address, is_tls, authority, base_path: base_path.to_owned() })
+}
+
+/// Nothing, or segments of unreserved characters (RFC 3986 §2.3) that mean the same to everybody.
+fn is_base_path(path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let is_segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
+    path.is_empty() || path.strip_prefix('/').is_some_and(|path| path.split('/').all(is_segment))
+}
+
+fn unix_endpoint(path: &str) -> Result<Endpoint, String> {
+    if !path.starts_with('/') || path.starts_with("//") || path.len() > LONGEST_SOCKET_PATH {
+        return Err(format!(
+            "\"{path}\" is no path of a socket; write an absolute one of at most {LONGEST_SOCKET_PATH} bytes, as in \
+             \"unix:/run/app.sock\""
+        ));
+    }
+    let authority = "localhost".to_owned();
+    Ok(Endpoint { address: Address::Unix(path.into()), is_tls: false, authority, base_path: String::new() })
+}
+
+/// A `Host` of Oncegate's own: a host, perhaps with a port.
+pub(super) fn authority(text: &str) -> Result<String, String> {
+    match split_port(text) {
+        Some((host, _)) if is_host_name(host) || bracketed_ipv6(host).is_some() => Ok(text.to_owned()),
+        _ => Err(format!("\"{text}\" is no host; write a name, as in \"api.example.com\"")),
+    }
+}
+
+/// The name that a certificate must have: a host name or an IP address.
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    match ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!(
+            "\"{text}\" is no name that a certificate can have; write a host name, as in \"api.internal\""
+        )),
+    }
+}
+
+/// A path and a query to ask for.
+pub(super) fn target(text: &str) -> Result<String, String> {
+    match text.parse::<PathAndQuery>() {
+        Ok(parsed) if text.starts_with('/') && parsed.as_str() == text => Ok(text.to_owned()),
+        _ => Err(format!("\"{text}\" is no path; write one, as in \"/healthz\"")),
+    }
 }
 
 fn not_an_endpoint(text: &str) -> String {

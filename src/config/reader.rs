@@ -130,9 +130,9 @@ impl<'a> Section<'a> {
     pub(super) fn section(&mut self, key: &'static str) -> Option<Self> {
         let item = self.get(key)?;
         // Within an array, TOML leaves the second brackets out.
-        let title = match self.title.strip_prefix("[[").and_then(|title| title.strip_suffix("]]")) {
-            Some(array) => format!("[{array}.{key}]"),
-            None => format!("[{key}]"),
+        let title = match self.title.starts_with('[') {
+            true => format!("[{}.{key}]", self.title.trim_matches(['[', ']'])),
+            false => format!("[{key}]"),
         };
         match item.value.get_ref().as_table() {
             Some(table) => Some(Self::at(title, table, item.at(), self.report)),

@@ -2,7 +2,7 @@
 
 use super::idempotency::Fingerprint;
 use crate::idempotency::{KeySyntax, OnUnknown};
-use crate::proxy::policy::{OnOtherCaller, OnStoreError, UpstreamHost};
+use crate::proxy::policy::{OnOtherCaller, OnStoreError, Protocol, UpstreamHost};
 
 /// `key`: whether it is required.
 pub(super) const KEY: [(&str, bool); 2] = [("required", true), ("optional", false)];
@@ -23,6 +23,9 @@ pub(super) const ON_UNKNOWN: [(&str, OnUnknown); 2] =
 /// `on_store_error`.
 pub(super) const ON_STORE_ERROR: [(&str, OnStoreError); 2] =
     [("reject", OnStoreError::Reject), ("pass", OnStoreError::Pass)];
+/// `protocol` of an upstream.
+pub(super) const PROTOCOL: [(&str, Protocol); 3] =
+    [("http1", Protocol::Http1), ("http2", Protocol::Http2), ("auto", Protocol::Auto)];
 /// `host` of an upstream.
 pub(super) const UPSTREAM_HOST: [(&str, UpstreamHost); 2] =
     [("client", UpstreamHost::Client), ("upstream", UpstreamHost::Endpoint)];

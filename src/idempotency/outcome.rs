@@ -64,6 +64,12 @@ pub enum NotSentCause {
     LeaseLapsed,
     /// The name of the endpoint could not be resolved.
     NameNotResolved,
+    /// The upstream itself said that it did not process the request (RFC 9113 §8.7).
+    Refused,
+    /// All connections that there may be were busy for too long.
+    Saturated,
+    /// The TLS handshake failed.
+    TlsFailed,
     /// Every connection that was tried handed the request back unwritten.
     Unwritten,
 }
@@ -77,6 +83,9 @@ impl NotSentCause {
             Self::ConnectTimeout => "connect_timeout",
             Self::LeaseLapsed => "lease_lapsed",
             Self::NameNotResolved => "name_not_resolved",
+            Self::Refused => "refused",
+            Self::Saturated => "saturated",
+            Self::TlsFailed => "tls_failed",
             Self::Unwritten => "unwritten",
         }
     }
@@ -124,6 +133,9 @@ mod tests {
             NotSentCause::ConnectTimeout,
             NotSentCause::LeaseLapsed,
             NotSentCause::NameNotResolved,
+            NotSentCause::Refused,
+            NotSentCause::Saturated,
+            NotSentCause::TlsFailed,
             NotSentCause::Unwritten,
         ] {
             table.push((Attempt::NotSent(cause), Settlement::Release(ReleaseReason::NotSent(cause))));

@@ -14,7 +14,7 @@ use super::upload::Upload;
 use super::upstream::ResponseError;
 
 /// A body that is in memory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct WholeBody {
     data: Option<Bytes>,
     trailers: Option<Box<HeaderMap>>,

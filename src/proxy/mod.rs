@@ -38,6 +38,7 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
@@ -57,7 +58,7 @@ use self::reply::{Replies, Reply};
 use self::request::{Names, Protocol, Whole};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
-use self::upstream::{Reuse, SendError, Upstream};
+use self::upstream::{Reuse, SendError, Upstream, UpstreamError};
 use crate::guard::{Admission, Guard, Permit, Settled};
 use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
 use crate::store::StoreError;
@@ -84,6 +85,17 @@ pub struct Proxy {
     request_ids: Option<RequestIds>,
 }
 
+/// Why requests cannot be served as the settings want it.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// Two routes tie.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// An upstream cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
 /// A route and where it leads.
 #[derive(Debug)]
 struct Site {
@@ -107,15 +119,16 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// [`RouteError`] if two routes tie.
+    /// [`SetupError`].
     pub fn new(
         params: &Params,
         access_log: bool,
         guard: Guard,
         tracker: TaskTracker,
-    ) -> Result<Self, RouteError> {
+    ) -> Result<Self, SetupError> {
+        let upstream = |upstream: &policy::Upstream| Upstream::new(upstream.clone()).map(Arc::new);
         let upstreams: Vec<Arc<Upstream>> =
-            params.upstreams.iter().map(|upstream| Arc::new(Upstream::new(upstream.clone()))).collect();
+            params.upstreams.iter().map(upstream).collect::<Result<_, _>>()?;
         let site = |route: &Route| {
             let upstream = upstreams.get(route.upstream)?.clone();
             Some(Arc::new(Site { name: route.name.as_str().into(), route: route.clone(), upstream }))
@@ -151,6 +164,11 @@ impl Proxy {
     /// Closes upstream connections that were idle for too long.
     pub fn sweep(&self) {
         self.upstreams.iter().for_each(|upstream| upstream.sweep());
+    }
+
+    /// The work of watching the upstreams' health, which never ends.
+    pub fn health_checks(&self) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
+        self.upstreams.iter().flat_map(Upstream::health_checks)
     }
 
     /// Answers `request`, which came from `client` by `protocol`.

@@ -1,5 +1,7 @@
 //! What an operator may choose about routes and upstreams. Plain data: the pipeline reads it, nothing here acts.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -159,7 +161,11 @@ pub struct Upstream {
     pub name: String,
     /// Where it listens: at least one.
     pub endpoints: Vec<Endpoint>,
-    /// How long resolving a name and connecting to one endpoint may take.
+    /// What is spoken to it.
+    pub protocol: Protocol,
+    /// How TLS is spoken to those of its endpoints that want it.
+    pub tls: UpstreamTls,
+    /// How long a free place, a name, a connection and a TLS handshake may take, all together, for one endpoint.
     pub connect_timeout: Duration,
     /// The client's patience: how long the response head may take.
     pub response_timeout: Duration,
@@ -171,25 +177,110 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// A guarded request takes no connection that was idle for longer.
     pub max_reuse_idle: Duration,
+    /// How many connections one endpoint may have, busy and idle ones together.
+    pub max_connections: usize,
     /// How many idle connections are kept for each endpoint.
     pub max_idle_connections: usize,
+    /// A connection that is older takes no further request, so that a name that changed is followed.
+    pub max_connection_age: Duration,
     /// How many fields a response may have.
     pub max_response_headers: usize,
     /// How many bytes a response head may have.
     pub max_response_header_bytes: usize,
+    /// How HTTP/2 is spoken to it.
+    pub http2: Http2,
+    /// When an endpoint that cannot be connected to is passed over, and for how long.
+    pub ejection: Ejection,
+    /// Whether the endpoints are asked how they are.
+    pub health_check: Option<HealthCheck>,
     /// What `Host` the upstream sees.
     pub host: UpstreamHost,
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN over TLS, by prior knowledge in cleartext (RFC 9113 §3).
+    Http2,
+    /// What ALPN says over TLS, HTTP/1.1 in cleartext.
+    Auto,
+}
+
+/// How TLS is spoken to an upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM file of the authorities that are believed; the system's if there is none.
+    pub ca: Option<PathBuf>,
+    /// The name that the certificate must have, and that is asked for by SNI; the endpoint's host if there is none.
+    pub server_name: Option<String>,
+    /// PEM files of a certificate with its chain and of its key, by which this proxy shows who it is.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How HTTP/2 is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// How many requests one connection carries at once, if the upstream allows as many.
+    pub max_streams: usize,
+    /// How long nothing may come on a busy connection before it is asked for a sign of life.
+    pub ping_interval: Duration,
+    /// How long that sign may take before the connection counts as lost.
+    pub ping_timeout: Duration,
+}
+
+/// When an endpoint that cannot be connected to is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// After how many failures in a row.
+    pub after_failures: u32,
+    /// For how long at first; each further time for twice as long.
+    pub time: Duration,
+    /// For how long at most.
+    pub max_time: Duration,
+}
+
+/// How endpoints are asked how they are: a GET that is answered by a 2xx or 3xx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked for: path and query. The endpoint's base path goes before it.
+    pub path: String,
+    /// The `Host` of the question; the endpoint's authority if there is none.
+    pub host: Option<String>,
+    /// How long after one answer the next question is asked.
+    pub interval: Duration,
+    /// How long connecting and the answer's head may take, all together.
+    pub timeout: Duration,
+    /// After how many good answers in a row an unhealthy endpoint is healthy.
+    pub healthy_after: u32,
+    /// After how many failures in a row a healthy endpoint is unhealthy.
+    pub unhealthy_after: u32,
 }
 
 /// One address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// A name or an address, without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
+    /// Where it listens.
+    pub address: Address,
+    /// Whether TLS is spoken.
+    pub is_tls: bool,
     /// `host:port` as a `Host` field has it, the default port left out.
     pub authority: String,
+    /// What goes before the path of every request: empty, or a path that begins with a slash and ends without one.
+    pub base_path: String,
+}
+
+/// Where an endpoint listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An address.
+    Ip(SocketAddr),
+    /// A name, looked up for every new connection, and a port.
+    Name(String, u16),
+    /// The path of a socket.
+    Unix(PathBuf),
 }
 
 /// What `Host` an upstream sees.

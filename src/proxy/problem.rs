@@ -127,6 +127,9 @@ pub enum Problem {
         NotSentCause::ConnectTimeout => "the upstream could not be connected to in time",
         NotSentCause::LeaseLapsed => "this proxy was held up for too long before it could send the request",
         NotSentCause::NameNotResolved => "the upstream's name could not be resolved",
+        NotSentCause::Refused => "the upstream refused the request before it processed any of it",
+        NotSentCause::Saturated => "all connections to the upstream that there may be were busy for too long",
+        NotSentCause::TlsFailed => "no secure connection to the upstream could be made",
         NotSentCause::Unwritten => "the upstream closed every connection before the request could be written",
     })]
     Unreachable {

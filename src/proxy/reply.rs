@@ -287,6 +287,16 @@ fn row(problem: &Problem) -> Row {
             NotSentCause::NameNotResolved => {
                 Row { proxy_error: Some("dns_error"), ..later(StatusCode::BAD_GATEWAY) }
             }
+            NotSentCause::Refused => {
+                Row { proxy_error: Some("destination_unavailable"), ..later(StatusCode::BAD_GATEWAY) }
+            }
+            NotSentCause::Saturated => Row {
+                proxy_error: Some("connection_limit_reached"),
+                ..later(StatusCode::SERVICE_UNAVAILABLE)
+            },
+            NotSentCause::TlsFailed => {
+                Row { proxy_error: Some("tls_protocol_error"), ..later(StatusCode::BAD_GATEWAY) }
+            }
             NotSentCause::Unwritten => {
                 Row { proxy_error: Some("connection_terminated"), ..later(StatusCode::BAD_GATEWAY) }
             }

@@ -6,6 +6,10 @@
 //!
 //! Towards a client: hyper, told that clients may close their sending side, looks at nothing until it writes. Whether a
 //! client has reset or closed its connection is found out here.
+//!
+//! Under TLS the same look is stricter than need be, never laxer: what has arrived and was not decrypted yet may be the end,
+//! bytes that nobody asked for, or only a session ticket, and none of these connections is used. What was decrypted already
+//! hyper itself looks at before it takes the next request off its queue.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,42 +21,120 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 /// The half that hyper owns. A peer that takes nothing for `max_stall` ends it.
 #[derive(Debug)]
 pub struct Socket {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     max_stall: Duration,
     /// Runs while the peer takes nothing.
     stall: Option<Pin<Box<Sleep>>>,
+    /// The connection's place among those that may be open, given back when it is closed.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// The half that looks.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    stream: Arc<TcpStream>,
+    stream: Arc<Stream>,
     is_shared: bool,
+}
+
+/// A connection of either kind.
+#[derive(Debug)]
+pub enum Stream {
+    /// To an address.
+    Tcp(TcpStream),
+    /// To a path of this machine.
+    Unix(UnixStream),
+}
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
+impl Stream {
+    fn socket(&self) -> SockRef<'_> {
+        match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        }
+    }
+
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
+        }
+    }
+
+    fn try_read_io(&self, read: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, read),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, read),
+        }
+    }
+
+    fn try_read_buf(&self, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read_buf(buf),
+            Self::Unix(stream) => stream.try_read_buf(buf),
+        }
+    }
+
+    fn try_write_vectored(&self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(data),
+            Self::Unix(stream) => stream.try_write_vectored(data),
+        }
+    }
 }
 
 impl Socket {
     /// The two halves of `stream`.
     #[must_use]
-    pub fn new(stream: TcpStream, max_stall: Duration) -> (Self, Probe) {
+    pub fn new(stream: impl Into<Stream>, max_stall: Duration) -> (Self, Probe) {
+        let stream = stream.into();
         // Neither is needed for anything to be right: without the first a short message may wait for an acknowledgement,
         // without the second a peer that vanished is noticed later.
-        stream.set_nodelay(true).unwrap_or(());
-        SockRef::from(&stream).set_keepalive(true).unwrap_or(());
+        if let Stream::Tcp(stream) = &stream {
+            stream.set_nodelay(true).unwrap_or(());
+            SockRef::from(stream).set_keepalive(true).unwrap_or(());
+        }
         let stream = Arc::new(stream);
-        (Self { stream: stream.clone(), max_stall, stall: None }, Probe { stream, is_shared: false })
+        let probe = Probe { stream: stream.clone(), is_shared: false };
+        (Self { stream, max_stall, stall: None, _place: None }, probe)
+    }
+
+    /// Holds `place` until the connection is closed, whatever is spoken on it by then.
+    #[must_use]
+    pub fn holding(self, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _place: place, ..self }
     }
 
     /// Reads what is there. A short read has emptied the socket: readiness is cleared as tokio's own streams do, by the
     /// event that was seen before the read, or each read would cost a second one that finds nothing.
     fn try_read(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let mut is_short = false;
-        let tried = self.stream.try_io(Interest::READABLE, || {
+        let tried = self.stream.try_read_io(|| {
             let room = buf.remaining();
             let read = self.stream.try_read_buf(buf)?;
             is_short = 0 < read && read < room;
@@ -98,12 +180,12 @@ impl Probe {
     pub fn reset_on_close(&self) {
         if !self.is_shared {
             // A connection that is gone already needs no reset.
-            SockRef::from(&*self.stream).set_linger(Some(Duration::ZERO)).unwrap_or(());
+            self.stream.socket().set_linger(Some(Duration::ZERO)).unwrap_or(());
         }
     }
 
     fn peek(&self) -> io::Result<usize> {
-        SockRef::from(&*self.stream).peek(&mut [MaybeUninit::uninit()])
+        self.stream.socket().peek(&mut [MaybeUninit::uninit()])
     }
 }
 
@@ -151,6 +233,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
+        Poll::Ready(self.stream.socket().shutdown(Shutdown::Write))
     }
 }

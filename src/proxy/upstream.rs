@@ -3,32 +3,37 @@
 //! Owns the classification of failures at the connection itself: a request that was never handed to a socket comes back and
 //! may go to the next endpoint; once a byte may have been written it never goes anywhere again.
 
+mod balance;
+mod body;
 mod connect;
+mod endpoint;
+mod health;
+mod http2;
 mod pool;
+mod tls;
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::uri::Scheme;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
+pub use self::body::{ResponseError, UpstreamBody};
+pub use self::pool::Reuse;
+pub use self::tls::TlsError;
+
+use self::balance::{Balance, InFlight};
+use self::body::Returning;
+use self::endpoint::{Connection, Endpoint, Found};
+use self::tls::Tls;
 use super::body::RequestBody;
-use super::policy::{self, UpstreamHost};
+use super::policy::{self, Protocol};
 use super::reply::is_switch;
 use crate::idempotency::{NotSentCause, UnknownCause};
-use connect::Connector;
-use pool::{Connection, Pool};
-
-pub use pool::Reuse;
 
 /// How many fields hyper reads unless told otherwise. Told the same number it would not keep them on the stack.
 pub const HYPER_MAX_HEADERS: usize = 100;
@@ -36,72 +41,60 @@ pub const HYPER_MAX_HEADERS: usize = 100;
 /// A connection's own `Keep-Alive` promise is trusted for this much less: the answer was under way when it was made.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(500);
 
+/// How often one endpoint is tried with connections that others have used before: each try found one that had just ended.
+const MAX_REUSE_TRIES: usize = 64;
+
 /// A group of endpoints that serve the same API.
 #[derive(Debug)]
 pub struct Upstream {
     params: policy::Upstream,
-    endpoints: Vec<Endpoint>,
-    /// Round robin: the endpoint that the next request tries first.
-    next: AtomicUsize,
+    endpoints: Vec<Arc<Endpoint>>,
+    balance: Balance,
 }
 
-#[derive(Debug)]
-struct Endpoint {
-    connector: Connector,
-    pool: Arc<Pool>,
-    host: Option<HeaderValue>,
+/// Why an upstream cannot be used.
+#[derive(Debug, Error)]
+#[error("upstream {name}: {source}")]
+pub struct UpstreamError {
+    /// Its name.
+    name: String,
+    /// What is wrong.
+    source: TlsError,
 }
 
 /// Why a request has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendError {
-    /// Provably no byte was sent.
+    /// Provably no byte was sent, or the upstream itself said that it processed none.
     NotSent(NotSentCause),
     /// A byte may have been sent.
     Lost(UnknownCause),
 }
 
-/// A response body. At its end the connection goes back to the pool; dropped early, the connection is closed.
-#[derive(Debug)]
-pub struct UpstreamBody {
-    incoming: Incoming,
-    returning: Option<Returning>,
-    max_silence: Duration,
-    /// Runs while nothing comes.
-    silence: Option<Pin<Box<Sleep>>>,
+/// Why one endpoint gave no response. What comes back may be sent elsewhere.
+struct Failed {
+    error: SendError,
+    request: Option<Box<Request<RequestBody>>>,
 }
 
-/// Why a response body ends early.
-#[derive(Debug, Error)]
-pub enum ResponseError {
-    /// It broke off.
-    #[error("the response broke off: {0}")]
-    Broken(#[from] hyper::Error),
-    /// Nothing came for longer than `stream_idle_timeout`.
-    #[error("nothing came for too long")]
-    Silent,
-}
-
-#[derive(Debug)]
-struct Returning {
-    connection: Connection,
-    pool: Arc<Pool>,
-    keep: Duration,
+/// What holds for one request at every endpoint.
+#[derive(Clone, Copy)]
+struct Terms {
+    reuse: Reuse,
+    /// It may switch protocols, which only HTTP/1.1 can.
+    may_switch: bool,
 }
 
 impl Upstream {
     /// The upstream that `params` describe. Nothing is connected yet.
-    #[must_use]
-    pub fn new(params: policy::Upstream) -> Self {
-        let endpoint = |endpoint: &policy::Endpoint| Endpoint {
-            connector: Connector::new(endpoint, &params),
-            pool: Arc::new(Pool::new(params.max_idle_connections)),
-            host: match params.host {
-                UpstreamHost::Client => None,
-                UpstreamHost::Endpoint => HeaderValue::from_str(&endpoint.authority).ok(),
-            },
-        };
-        Self { endpoints: params.endpoints.iter().map(endpoint).collect(), next: AtomicUsize::new(0), params }
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`] if TLS cannot be spoken as `params` want it.
+    pub fn new(params: policy::Upstream) -> Result<Self, UpstreamError> {
+        let endpoints =
+            endpoints(&params).map_err(|source| UpstreamError { name: params.name.clone(), source })?;
+        Ok(Self { endpoints, balance: Balance::new(params.ejection), params })
     }
 
     /// The upstream's settings.
@@ -123,43 +116,22 @@ impl Upstream {
         reuse: Reuse,
         may_send: impl Fn() -> bool,
     ) -> Result<Response<UpstreamBody>, SendError> {
-        let upgrading = request.headers().contains_key(UPGRADE);
+        let may_switch = self.params.protocol != Protocol::Http2 && request.headers().contains_key(UPGRADE);
+        let terms = Terms { reuse, may_switch };
+        let first = self.balance.first(&self.endpoints);
+        let mut others = None;
+        let mut next = self.endpoints.get(first).cloned();
         let mut cause = NotSentCause::ConnectFailed;
-        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.endpoints.len().max(1);
-        for endpoint in self.endpoints.iter().cycle().skip(first).take(self.endpoints.len()) {
-            if let Some(host) = &endpoint.host {
-                request.headers_mut().insert(HOST, host.clone());
+        while let Some(endpoint) = next {
+            match self.send_to(endpoint, request, terms, &may_send).await {
+                Ok(response) => return Ok(response),
+                Err(Failed { error: SendError::NotSent(failed), request: Some(unsent) }) => {
+                    (cause, request) = (failed, *unsent);
+                }
+                Err(Failed { error, .. }) => return Err(error),
             }
-            loop {
-                let idle = endpoint.pool.take(reuse);
-                let fresh = idle.is_none();
-                let mut connection = match idle {
-                    Some(connection) => connection,
-                    // Boxed, as it is rare and would make every exchange larger.
-                    None => match Box::pin(endpoint.connector.connect()).await {
-                        Ok(connection) => connection,
-                        Err(failed) => {
-                            cause = failed;
-                            break;
-                        }
-                    },
-                };
-                if !may_send() {
-                    return Err(SendError::NotSent(NotSentCause::LeaseLapsed));
-                }
-                match connection.sender.try_send_request(request).await {
-                    Ok(response) => return self.received(response, upgrading, connection, endpoint),
-                    Err(mut error) => match error.take_message() {
-                        // hyper hands a request back only if no byte of it was written.
-                        Some(unwritten) => request = unwritten,
-                        None => return Err(SendError::Lost(classify(&error.into_error()))),
-                    },
-                }
-                cause = NotSentCause::Unwritten;
-                if fresh {
-                    break;
-                }
-            }
+            next =
+                others.get_or_insert_with(|| self.balance.others(first, &self.endpoints).into_iter()).next();
         }
         Err(SendError::NotSent(cause))
     }
@@ -167,77 +139,140 @@ impl Upstream {
     /// Closes the connections that were idle for too long.
     pub fn sweep(&self) {
         for endpoint in &self.endpoints {
-            endpoint.pool.sweep();
+            endpoint.sweep();
         }
+    }
+
+    /// The work of watching the endpoints' health, which never ends: one future for each endpoint, none without a check.
+    pub fn health_checks(self: &Arc<Self>) -> Vec<impl Future<Output = ()> + Send + use<>> {
+        let Some(check) = &self.params.health_check else { return Vec::new() };
+        let watch = |endpoint: &Arc<Endpoint>| health::watch(self.clone(), endpoint.clone(), check.clone());
+        self.endpoints.iter().map(watch).collect()
+    }
+
+    async fn send_to(
+        &self,
+        endpoint: Arc<Endpoint>,
+        mut request: Request<RequestBody>,
+        terms: Terms,
+        may_send: &impl Fn() -> bool,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        let in_flight = InFlight::begin(endpoint, self.endpoints.len() > 1);
+        let endpoint = &in_flight.endpoint;
+        let own_target =
+            endpoint.address(&mut request).map_err(|_| Failed::for_good(NotSentCause::Unwritten))?;
+        let mut cause = NotSentCause::Unwritten;
+        for _ in 0..MAX_REUSE_TRIES {
+            let found = match endpoint.take(terms.reuse, terms.may_switch) {
+                Some(connection) => Found { connection, is_fresh: false },
+                // Boxed, as it is rare and would make every exchange larger.
+                None => match Box::pin(self.connect(endpoint, terms)).await {
+                    Ok(found) => found,
+                    Err(failed) => {
+                        cause = failed;
+                        break;
+                    }
+                },
+            };
+            if !may_send() {
+                return Err(Failed::for_good(NotSentCause::LeaseLapsed));
+            }
+            match exchange(found.connection, request, &endpoint.scheme).await {
+                Ok((response, connection)) => {
+                    return self.received(response, connection, in_flight, terms.may_switch);
+                }
+                Err(Failed { error: SendError::NotSent(failed), request: Some(unsent) }) => {
+                    (cause, request) = (failed, *unsent);
+                }
+                Err(failed) => return Err(failed),
+            }
+            if found.is_fresh || cause == NotSentCause::Refused {
+                break;
+            }
+        }
+        if let Some(target) = own_target {
+            *request.uri_mut() = target;
+        }
+        Err(Failed { error: SendError::NotSent(cause), request: Some(Box::new(request)) })
+    }
+
+    async fn connect(&self, endpoint: &Endpoint, terms: Terms) -> Result<Found, NotSentCause> {
+        let found = endpoint.connect(terms.reuse, terms.may_switch).await;
+        match &found {
+            Ok(_) => self.balance.connected(endpoint),
+            Err(NotSentCause::Saturated) => {}
+            Err(_) => self.balance.failed(endpoint, &self.endpoints),
+        }
+        found
     }
 
     fn received(
         &self,
         response: Response<Incoming>,
-        upgrading: bool,
         connection: Connection,
-        endpoint: &Endpoint,
-    ) -> Result<Response<UpstreamBody>, SendError> {
-        if !is_framed_once(response.headers()) || is_switch(response.status()) && !upgrading {
-            return Err(SendError::Lost(UnknownCause::InvalidAnswer));
+        in_flight: InFlight,
+        may_switch: bool,
+    ) -> Result<Response<UpstreamBody>, Failed> {
+        self.balance.worked(&in_flight.endpoint);
+        let is_sound = is_framed_once(response.headers())
+            && (may_switch || !is_switch(response.status()))
+            && response.headers().len() <= self.params.max_response_headers;
+        if !is_sound {
+            return Err(Failed { error: SendError::Lost(UnknownCause::InvalidAnswer), request: None });
         }
         let keep = keep_alive(response.headers()).map_or(self.params.idle_timeout, |promised| {
             promised.saturating_sub(KEEP_ALIVE_MARGIN).min(self.params.idle_timeout)
         });
-        let returning = Some(Returning { connection, pool: endpoint.pool.clone(), keep });
-        Ok(response.map(|incoming| {
-            let max_silence = self.params.stream_idle_timeout;
-            let mut body = UpstreamBody { incoming, returning, max_silence, silence: None };
-            if body.incoming.is_end_stream() {
-                body.give_back();
-            }
-            body
-        }))
+        let returning = Returning { connection, in_flight, keep };
+        let max_silence = self.params.stream_idle_timeout;
+        Ok(response.map(|incoming| UpstreamBody::new(incoming, returning, max_silence)))
     }
 }
 
-impl UpstreamBody {
-    /// Whether nothing has come for too long.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let max_silence = self.max_silence;
-        self.silence.get_or_insert_with(|| Box::pin(sleep(max_silence))).as_mut().poll(cx)
-    }
-
-    fn give_back(&mut self) {
-        if let Some(Returning { connection, pool, keep }) = self.returning.take() {
-            pool.give_back(connection, keep);
-        }
+impl Failed {
+    const fn for_good(cause: NotSentCause) -> Self {
+        Self { error: SendError::NotSent(cause), request: None }
     }
 }
 
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = ResponseError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            return self.poll_silence(cx).map(|()| Some(Err(ResponseError::Silent)));
+fn endpoints(params: &policy::Upstream) -> Result<Vec<Arc<Endpoint>>, TlsError> {
+    let config = match params.endpoints.iter().any(|endpoint| endpoint.is_tls) {
+        true => Some(params.tls.client_config()?),
+        false => None,
+    };
+    let endpoint = |endpoint: &policy::Endpoint| {
+        let tls = match (&config, endpoint.is_tls) {
+            (Some(config), true) => Some(Tls::new(config, &endpoint.address, params)?),
+            _ => None,
         };
-        self.silence = None;
-        match &frame {
-            None => self.give_back(),
-            // Nobody asks for what follows trailers.
-            Some(Ok(frame)) if frame.is_trailers() || self.incoming.is_end_stream() => self.give_back(),
-            Some(Ok(_)) => {}
-            Some(Err(_)) => self.returning = None,
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(ResponseError::Broken)))
-    }
+        Ok(Arc::new(Endpoint::new(endpoint, params, tls)))
+    };
+    params.endpoints.iter().map(endpoint).collect()
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+/// One request on one connection, which comes back with the response head.
+async fn exchange(
+    connection: Connection,
+    request: Request<RequestBody>,
+    scheme: &Scheme,
+) -> Result<(Response<Incoming>, Connection), Failed> {
+    match connection {
+        Connection::Http1(mut connection) => match connection.sender.try_send_request(request).await {
+            Ok(response) => Ok((response, Connection::Http1(connection))),
+            Err(mut error) => Err(match error.take_message() {
+                // hyper hands a request back only if no byte of it was written.
+                Some(unwritten) => Failed {
+                    error: SendError::NotSent(NotSentCause::Unwritten),
+                    request: Some(Box::new(unwritten)),
+                },
+                None => Failed { error: SendError::Lost(classify(&error.into_error())), request: None },
+            }),
+        },
+        // Boxed, as it is larger than what most requests need.
+        Connection::Http2(mut stream) => match Box::pin(stream.send(request, scheme.clone())).await {
+            Ok(response) => Ok((response, Connection::Http2(stream))),
+            Err(failed) => Err(failed),
+        },
     }
 }
 

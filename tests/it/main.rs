@@ -11,6 +11,7 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod balance;
 mod callers;
 mod capacity;
 mod clients;

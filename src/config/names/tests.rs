@@ -2,15 +2,22 @@ use super::*;
 
 #[test]
 fn endpoints_are_a_host_and_a_port() {
-    for (written, host, port, authority) in [
-        ("http://127.0.0.1:9000", "127.0.0.1", 9000, "127.0.0.1:9000"),
-        ("http://legacy.internal", "legacy.internal", 80, "legacy.internal"),
-        ("HTTP://Legacy:80", "legacy", 80, "legacy"),
-        ("http://[::1]:9000", "::1", 9000, "[::1]:9000"),
-        ("http://[::1]", "::1", 80, "[::1]"),
-        ("http://my_service:8080", "my_service", 8080, "my_service:8080"),
+    let name = |name: &str, port| Address::Name(name.to_owned(), port);
+    let ip = |address: &str| Address::Ip(address.parse().unwrap());
+    for (written, address, is_tls, authority, base_path) in [
+        ("http://127.0.0.1:9000", ip("127.0.0.1:9000"), false, "127.0.0.1:9000", ""),
+        ("http://legacy.internal", name("legacy.internal", 80), false, "legacy.internal", ""),
+        ("HTTP://Legacy:80/", name("legacy", 80), false, "legacy", ""),
+        ("http://[::1]:9000", ip("[::1]:9000"), false, "[::1]:9000", ""),
+        ("http://[::1]", ip("[::1]:80"), false, "[::1]", ""),
+        ("http://my_service:8080", name("my_service", 8080), false, "my_service:8080", ""),
+        ("https://legacy", name("legacy", 443), true, "legacy", ""),
+        ("https://Legacy:443", name("legacy", 443), true, "legacy", ""),
+        ("https://legacy:80/Base/v1/", name("legacy", 80), true, "legacy:80", "/Base/v1"),
+        ("unix:/run/app.sock", Address::Unix("/run/app.sock".into()), false, "localhost", ""),
     ] {
-        let expected = Endpoint { host: host.to_owned(), port, authority: authority.to_owned() };
+        let (authority, base_path) = (authority.to_owned(), base_path.to_owned());
+        let expected = Endpoint { address, is_tls, authority, base_path };
         assert_eq!(endpoint(written), Ok(expected), "{written}");
     }
 }
@@ -18,10 +25,13 @@ fn endpoints_are_a_host_and_a_port() {
 #[test]
 fn what_is_more_or_less_than_an_endpoint_is_refused() {
     for (written, mend) in [
-        ("https://legacy", "this build speaks plain HTTP to upstreams"),
-        ("unix://x", "does not speak unix"),
+        ("tcp://x", "is not spoken to upstreams"),
+        ("unix:run/app.sock", "no path of a socket"),
+        ("unix://run/app.sock", "no path of a socket"),
         ("legacy:9000", "write \"http://legacy:9000\""),
-        ("http://legacy/", "write \"http://legacy\""),
+        ("http://legacy/a//b", "write \"http://legacy\""),
+        ("http://legacy/a/../b", "write \"http://legacy\""),
+        ("http://legacy/%61", "write \"http://legacy\""),
         ("http://legacy:9000/v1?x", "write \"http://legacy:9000\""),
         ("http://legacy#a", "write \"http://legacy\""),
         ("http://user:secret@legacy", "credentials"),

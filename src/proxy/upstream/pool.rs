@@ -16,6 +16,7 @@ use crate::proxy::socket::Probe;
 #[derive(Debug)]
 pub(super) struct Pool {
     max_idle_connections: usize,
+    max_age: Duration,
     idle: Mutex<VecDeque<Idle>>,
 }
 
@@ -24,6 +25,8 @@ pub(super) struct Pool {
 pub(super) struct Connection {
     pub(super) sender: SendRequest<RequestBody>,
     pub(super) probe: Probe,
+    /// When it was made.
+    pub(super) since: Instant,
 }
 
 /// Which idle connections a request may take.
@@ -43,8 +46,8 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) const fn new(max_idle_connections: usize) -> Self {
-        Self { max_idle_connections, idle: Mutex::new(VecDeque::new()) }
+    pub(super) const fn new(max_idle_connections: usize, max_age: Duration) -> Self {
+        Self { max_idle_connections, max_age, idle: Mutex::new(VecDeque::new()) }
     }
 
     /// The connection that was idle for the shortest time, if `reuse` permits. Connections that still end their last exchange
@@ -59,9 +62,12 @@ impl Pool {
         }
     }
 
-    /// Keeps the connection for `keep`. It may still have to end its last exchange.
+    /// Keeps the connection for `keep`, unless it is too old. It may still have to end its last exchange.
     pub(super) fn give_back(&self, connection: Connection, keep: Duration) {
         let since = Instant::now();
+        if since.duration_since(connection.since) > self.max_age {
+            return;
+        }
         let mut idle = self.lock();
         if idle.len() >= self.max_idle_connections {
             idle.pop_front();
@@ -69,6 +75,11 @@ impl Pool {
         if self.max_idle_connections > 0 && !connection.sender.is_closed() {
             idle.push_back(Idle { connection, since, until: since + keep });
         }
+    }
+
+    /// Closes the connection that was idle for the longest time, if there is one.
+    pub(super) fn drop_idle(&self) -> bool {
+        self.lock().pop_front().is_some()
     }
 
     /// Drops the connections that are closed or were idle for too long.

@@ -1,0 +1,97 @@
+//! A response body on its way from an upstream.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+use tokio::time::{Sleep, sleep};
+
+use super::balance::InFlight;
+use super::endpoint::Connection;
+
+/// A response body. At its end the connection goes back to the pool; dropped early, the connection is closed, or the stream
+/// on it is.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    incoming: Incoming,
+    returning: Option<Returning>,
+    max_silence: Duration,
+    /// Runs while nothing comes.
+    silence: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a response body ends early.
+#[derive(Debug, Error)]
+pub enum ResponseError {
+    /// It broke off.
+    #[error("the response broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// Nothing came for longer than `stream_idle_timeout`.
+    #[error("nothing came for too long")]
+    Silent,
+}
+
+/// What is given back at the end.
+#[derive(Debug)]
+pub(super) struct Returning {
+    pub(super) connection: Connection,
+    pub(super) in_flight: InFlight,
+    pub(super) keep: Duration,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(incoming: Incoming, returning: Returning, max_silence: Duration) -> Self {
+        let mut body = Self { incoming, returning: Some(returning), max_silence, silence: None };
+        if body.incoming.is_end_stream() {
+            body.give_back();
+        }
+        body
+    }
+
+    /// Whether nothing has come for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let max_silence = self.max_silence;
+        self.silence.get_or_insert_with(|| Box::pin(sleep(max_silence))).as_mut().poll(cx)
+    }
+
+    fn give_back(&mut self) {
+        if let Some(Returning { connection, in_flight, keep }) = self.returning.take() {
+            in_flight.endpoint.give_back(connection, keep);
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = ResponseError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            return self.poll_silence(cx).map(|()| Some(Err(ResponseError::Silent)));
+        };
+        self.silence = None;
+        match &frame {
+            None => self.give_back(),
+            // Nobody asks for what follows trailers.
+            Some(Ok(frame)) if frame.is_trailers() || self.incoming.is_end_stream() => self.give_back(),
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.returning = None,
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(ResponseError::Broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
