@@ -85,6 +85,8 @@ pub(super) const UNHEALTHY_AFTER: u32 = 3;
 
 /// `[upstreams.NAME] stream_idle_timeout`.
 pub(super) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// `[upstreams.NAME] tunnel_idle_timeout`.
+pub(super) const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_hours(1);
 /// `[upstreams.NAME] max_response_headers`.
 pub(super) const MAX_RESPONSE_HEADERS: usize = 100;
 /// `[upstreams.NAME] max_response_header_size`.

@@ -69,6 +69,9 @@ fn upstream(name: &str, mut section: Section<'_>, report: &Report<'_>) -> Upstre
         stream_idle_timeout: section
             .read("stream_idle_timeout", defaults::STREAM_IDLE_TIMEOUT, duration(MILLISECOND..=DAY))
             .value,
+        tunnel_idle_timeout: section
+            .read("tunnel_idle_timeout", defaults::TUNNEL_IDLE_TIMEOUT, duration(MILLISECOND..=DAY))
+            .value,
         idle_timeout: idle_timeout.value,
         max_reuse_idle: max_reuse_idle.value,
         max_connections: section

@@ -205,14 +205,14 @@ impl Proxy {
         finish: &mut Finish<'a>,
     ) -> Result<Response<ReplyBody>, Problem> {
         let (mut parts, body) = request.into_parts();
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(Problem::ShuttingDown);
-        }
         let host = self.names.check(&mut parts, protocol, client.default_port())?;
         let found = self.routes.find(&host, parts.uri.path()).ok_or(Problem::NoRoute)?;
         let site = self.sites.get(found).ok_or(Problem::NoRoute)?;
         line.route(&site.name);
         finish.on(&site.route, &parts);
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Problem::ShuttingDown);
+        }
         if let Some(cors) = site.route.cors.as_ref().filter(|_| cors::is_preflight(&parts)) {
             let response = reply::preflight(cors::preflight(cors, &parts.headers));
             line.end(response.status(), RequestOutcome::Preflight);

@@ -54,7 +54,7 @@ impl Proxy {
         let params = site.upstream.params();
         let is_head = parts.method == Method::HEAD;
         let upgrade = headers::upgrade(&parts.headers, &site.route.upgrades);
-        let downstream = upgrade.is_some().then(|| tunnel::upgrade(&mut parts));
+        let switch = upgrade.clone().map(|protocol| tunnel::switch(&mut parts, protocol));
         let received = client.received(parts.version, &self.trust);
         headers::to_upstream(&mut parts.headers, &received, upgrade, self.names.protected());
         let protected = self.names.protected().clone();
@@ -81,8 +81,9 @@ impl Proxy {
             }
         };
         line.end(response.status(), RequestOutcome::Passed);
-        if let Some(downstream) = downstream.filter(|_| reply::is_switch(response.status())) {
-            return Ok(tunnel::join(downstream, response, self.names.protected(), client.clone()));
+        if let Some(switch) = switch.filter(|_| reply::is_switch(response.status())) {
+            let max_idle = params.tunnel_idle_timeout;
+            return tunnel::join(switch, response, self.names.protected(), client.clone(), max_idle);
         }
         let connection = client.connection.clone();
         let mut response =

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 mod readings;
 
-pub use readings::{TooAmbiguous, any_reading, fold};
+pub use readings::{TooAmbiguous, any_reading, climbs, fold};
 
 /// Why a path is not in canonical form. The texts are for the client and say how to mend it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]

@@ -173,6 +173,8 @@ pub struct Upstream {
     pub attempt_timeout: Duration,
     /// How long nothing may come of a response that streams.
     pub stream_idle_timeout: Duration,
+    /// How long nothing may move in a tunnel.
+    pub tunnel_idle_timeout: Duration,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
     /// A guarded request takes no connection that was idle for longer.

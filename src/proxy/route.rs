@@ -121,6 +121,8 @@ impl Routes {
     /// Whether a request that found the route `found` and runs unguarded there may reach another route that guards one of
     /// `methods` (the request's, and those of its override fields), if a back end reads the path leniently.
     ///
+    /// A path that climbs above its root may reach anything beside an endpoint's base path.
+    ///
     /// A route of nothing but literals names its one spelling: it is no side door. One with `{name}` segments is none to
     /// a route from which only case or a trailing slash in its own text tells it apart.
     #[must_use]
@@ -142,7 +144,8 @@ impl Routes {
         };
         let table = self.table(host);
         let reaches = |paths: &Paths, path: &str| {
-            path::any_reading(path, |reading| paths.reaches(reading, is_shut)).unwrap_or(true)
+            let shut = |reading: &str| path::climbs(reading) || paths.reaches(reading, is_shut);
+            path::any_reading(path, shut).unwrap_or(true)
         };
         let behind = table.behind.get(&own.upstream);
         reaches(&table.front, path) || behind.is_some_and(|paths| reaches(paths, own.sent(path)))

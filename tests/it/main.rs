@@ -39,3 +39,4 @@ mod side_doors;
 mod store_failure;
 mod upstream_failure;
 mod upstream_time;
+mod websocket;

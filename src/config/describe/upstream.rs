@@ -15,6 +15,7 @@ pub(super) fn write_upstream(upstream: &Upstream, out: &mut String) -> fmt::Resu
         ("response_timeout", upstream.response_timeout),
         ("attempt_timeout", upstream.attempt_timeout),
         ("stream_idle_timeout", upstream.stream_idle_timeout),
+        ("tunnel_idle_timeout", upstream.tunnel_idle_timeout),
         ("idle_timeout", upstream.idle_timeout),
         ("max_reuse_idle", upstream.max_reuse_idle),
         ("max_connection_age", upstream.max_connection_age),

@@ -78,6 +78,23 @@ pub fn fold(reading: &str) -> Cow<'_, str> {
     }
 }
 
+/// Whether `..` leads above the root somewhere in `reading`.
+#[must_use]
+pub fn climbs(reading: &str) -> bool {
+    if !reading.contains("/..") {
+        return false;
+    }
+    let mut depth = 0;
+    reading.split('/').skip(1).any(|segment| {
+        depth += match segment {
+            ".." => -1,
+            "." => 0,
+            _ => 1,
+        };
+        depth < 0
+    })
+}
+
 /// No step changes such a path, save for trailing slashes, which [`fold`] drops. This is nearly every path.
 fn reads_one_way(path: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'*,=:@".contains(&byte);

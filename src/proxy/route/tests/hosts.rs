@@ -119,6 +119,25 @@ fn what_an_upstream_sees_behind_a_prefix_is_no_side_door() {
     assert!(!is_refused(&all, "h", "/charges"), "another upstream has charges of its own");
 }
 
+#[test]
+fn a_path_that_climbs_above_its_root_is_refused_since_it_may_leave_a_base_path() {
+    let all = [guarded("/charges", &[]), passing("/{*rest}", &[])];
+    for (path, shut) in [
+        ("/../api/charges", true),
+        ("/a/../../api/charges", true),
+        ("/a//../../api/charges", true),
+        ("/%2e%2e/api/charges", true),
+        ("/..;x/api/charges", true),
+        ("/..%2fapi/charges", true),
+        ("/\\..\\api", true),
+        ("/a/../b", false),
+        ("/a/b/../../c", false),
+        ("/..a/b", false),
+    ] {
+        assert_eq!(is_refused(&all, "h", path), shut, "{path}");
+    }
+}
+
 /// How exactly `hosts` name `host`, in as few words as possible.
 fn naming(hosts: &[&str], host: &str) -> Option<usize> {
     let name = host.split(':').next().unwrap_or_default();
