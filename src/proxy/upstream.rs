@@ -177,7 +177,8 @@ impl Upstream {
             if !may_send() {
                 return Err(Failed::for_good(NotSentCause::LeaseLapsed));
             }
-            match exchange(found.connection, request, &endpoint.scheme).await {
+            let is_fresh = found.is_fresh;
+            match exchange(found, request, &endpoint.scheme).await {
                 Ok((response, connection)) => {
                     return self.received(response, connection, in_flight, terms.may_switch);
                 }
@@ -186,7 +187,7 @@ impl Upstream {
                 }
                 Err(failed) => return Err(failed),
             }
-            if found.is_fresh || cause == NotSentCause::Refused {
+            if is_fresh || cause == NotSentCause::Refused {
                 break;
             }
         }
@@ -252,11 +253,11 @@ fn endpoints(params: &policy::Upstream) -> Result<Vec<Arc<Endpoint>>, TlsError> 
 
 /// One request on one connection, which comes back with the response head.
 async fn exchange(
-    connection: Connection,
+    found: Found,
     request: Request<RequestBody>,
     scheme: &Scheme,
 ) -> Result<(Response<Incoming>, Connection), Failed> {
-    match connection {
+    match found.connection {
         Connection::Http1(mut connection) => match connection.sender.try_send_request(request).await {
             Ok(response) => Ok((response, Connection::Http1(connection))),
             Err(mut error) => Err(match error.take_message() {
@@ -265,7 +266,12 @@ async fn exchange(
                     error: SendError::NotSent(NotSentCause::Unwritten),
                     request: Some(Box::new(unwritten)),
                 },
-                None => Failed { error: SendError::Lost(classify(&error.into_error())), request: None },
+                None => match error.into_error() {
+                    error if found.is_fresh && tls::is_turned_away(&error) => {
+                        Failed::for_good(NotSentCause::TlsFailed)
+                    }
+                    error => Failed { error: SendError::Lost(classify(&error)), request: None },
+                },
             }),
         },
         // Boxed, as it is larger than what most requests need.

@@ -38,5 +38,7 @@ mod shutdown;
 mod side_doors;
 mod store_failure;
 mod upstream_failure;
+mod upstream_http2;
 mod upstream_time;
+mod upstream_tls;
 mod websocket;

@@ -3,12 +3,14 @@
 //! Owns what is believed, the name that is asked for, and what is offered by ALPN (RFC 7301). A connection whose handshake
 //! did not end well has carried no byte of a request.
 
+use std::error::Error as _;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
 use thiserror::Error;
@@ -88,7 +90,7 @@ impl Tls {
         &self,
         socket: Socket,
         http1_only: bool,
-    ) -> std::io::Result<(TlsStream<Socket>, bool)> {
+    ) -> io::Result<(TlsStream<Socket>, bool)> {
         let connector = if http1_only { &self.http1 } else { &self.any };
         let stream = connector.connect(self.name.clone(), socket).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
@@ -111,6 +113,27 @@ impl UpstreamTls {
             None => builder.with_no_client_auth(),
         })
     }
+}
+
+/// Whether the peer ended the handshake because of this proxy's certificate, or the lack of one. TLS 1.3 lets a client send
+/// before it knows (RFC 8446 §4.4.2.4), but nothing of it is read before the certificate was judged. True only of the first
+/// request on a connection.
+pub(super) fn is_turned_away(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let cause = cause.and_then(io::Error::get_ref).and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(
+        cause,
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::AccessDenied
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRequired
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::UnsupportedCertificate
+        ))
+    )
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {

@@ -7,20 +7,24 @@ mod client;
 mod config;
 mod expect;
 mod faulty_store;
+mod http2;
 mod proxy;
 mod reply;
 mod request;
 mod response;
+mod tls_front;
 mod upstream;
 mod wire;
 
 pub use client::Client;
 pub use config::Config;
 pub use faulty_store::{FaultyStore, Operation};
+pub use http2::{Http2Upstream, INTERNAL_ERROR, REFUSED_STREAM, Then};
 pub use proxy::Proxy;
 pub use reply::{Gate, Reply};
 pub use request::Request;
 pub use response::Response;
+pub use tls_front::{Authority, Front, Shaken, TlsFront};
 pub use upstream::{DeadEndpoint, Seen, StuckEndpoint, Upstream};
 
 use std::future::Future;
