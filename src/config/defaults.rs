@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use bytesize::{KIB, MIB};
+use bytesize::{GIB, KIB, MIB};
 
 /// `[server] listen`: every address, port 8080.
 pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
@@ -23,6 +23,10 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const MAX_GUARDED_IN_FLIGHT: usize = 10_000;
 /// `[server] max_buffered_bytes`.
 pub(super) const MAX_BUFFERED_BYTES: u64 = 256 * MIB;
+/// `[server] min_body_rate`: per second.
+pub(super) const MIN_BODY_RATE_BYTES: u64 = 240;
+/// `[server] min_body_rate_window`.
+pub(super) const MIN_BODY_RATE_WINDOW: Duration = Duration::from_secs(20);
 /// `[server] problem_base`.
 pub(super) const PROBLEM_BASE: &str = "urn:oncegate:problem";
 /// `[server] request_id`.
@@ -110,6 +114,10 @@ pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) const RELEASE_STATUS: [u16; 2] = [425, 429];
 /// `[idempotency] max_request_body`.
 pub(super) const MAX_REQUEST_BODY_BYTES: u64 = 8 * MIB;
+/// `[idempotency] max_request_body` of a body that streams.
+pub(super) const MAX_STREAM_BYTES: u64 = GIB;
+/// `[idempotency] request_body_timeout` of a body that streams.
+pub(super) const STREAM_TIMEOUT: Duration = Duration::from_hours(1);
 /// `[idempotency] request_body_timeout`.
 pub(super) const REQUEST_BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// `[idempotency] max_response_body`.

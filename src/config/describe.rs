@@ -11,12 +11,13 @@ use http::{HeaderName, HeaderValue};
 use self::upstream::write_upstream;
 use super::idempotency::Fingerprint;
 use super::words::{
-    FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN, word,
+    FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN, REQUEST_BODY,
+    word,
 };
 use super::{Settings, StoreSettings, wording};
 use crate::guard::OnInFlight;
 use crate::idempotency::BodyRule;
-use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, Route};
+use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, MinRate, Route};
 use crate::store::memory::MemoryParams;
 
 /// What `settings` would run, on several lines.
@@ -72,6 +73,13 @@ fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
         ("max_buffered_bytes", proxy.max_buffered_bytes),
     ] {
         writeln!(out, "  {name} = \"{}\"", wording::size(bytes))?;
+    }
+    match &proxy.min_body_rate {
+        Some(MinRate { bytes_per_second, window }) => {
+            writeln!(out, "  min_body_rate = \"{}\"", wording::size(bytes_per_second.get()))?;
+            writeln!(out, "  min_body_rate_window = \"{}\"", wording::duration(*window))?;
+        }
+        None => writeln!(out, "  min_body_rate = 0")?,
     }
     for (name, count) in [
         ("max_connections", server.max_connections),
@@ -151,6 +159,7 @@ fn write_policy(policy: &GuardPolicy, out: &mut String) -> fmt::Result {
         ("on_other_caller", word(&ON_OTHER_CALLER, &policy.on_other_caller)),
         ("on_unknown", word(&ON_UNKNOWN, &policy.rules.on_unknown)),
         ("on_store_error", word(&ON_STORE_ERROR, &policy.on_store_error)),
+        ("request_body", word(&REQUEST_BODY, &policy.streams)),
     ];
     let lists = [
         ("header", names(&policy.header)),
@@ -162,11 +171,11 @@ fn write_policy(policy: &GuardPolicy, out: &mut String) -> fmt::Result {
     let durations = [
         ("ttl", policy.rules.ttl),
         ("retry_after", policy.retry_after),
-        ("request_body_timeout", policy.request_body_timeout),
+        ("request_body_timeout", policy.patience.max_total),
     ];
     let sizes = [
         ("max_request_body", policy.max_request_body_bytes),
-        ("max_response_body", policy.max_response_body_bytes),
+        ("max_response_body", policy.max_response_body_bytes as u64),
     ];
     for (name, values) in lists {
         writeln!(out, "  {name} = {}", wording::list(values))?;
@@ -178,7 +187,7 @@ fn write_policy(policy: &GuardPolicy, out: &mut String) -> fmt::Result {
         writeln!(out, "  {name} = \"{}\"", wording::duration(value))?;
     }
     for (name, bytes) in sizes {
-        writeln!(out, "  {name} = \"{}\"", wording::size(bytes as u64))?;
+        writeln!(out, "  {name} = \"{}\"", wording::size(bytes))?;
     }
     writeln!(out, "  max_key_length = {}", policy.key_rules.max_length_bytes)?;
     writeln!(out, "  release_status = {:?}", policy.rules.release_status)?;

@@ -14,17 +14,21 @@ use super::values::{
     DAY, MILLISECOND, SECOND, choice, count, duration, flag, list, one_or_some_of, size, some_of, text,
     text_as,
 };
-use super::words::{FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN};
+use super::words::{
+    FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN, REQUEST_BODY,
+};
 use crate::guard::{OnInFlight, Rules};
 use crate::idempotency::{BodyRule, FingerprintRule, KeyRules, KeySyntax, OnUnknown, Selection};
-use crate::proxy::policy::{CallerSource, GuardPolicy, OnOtherCaller, OnStoreError};
+use crate::proxy::policy::{CallerSource, GuardPolicy, MinRate, OnOtherCaller, OnStoreError, Patience};
 
 /// The longest life of an entry. Beyond a year it is no retry.
 const LONGEST_TTL: Duration = Duration::from_hours(400 * 24);
 /// The longest that clients are told to sleep.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The largest body that is held in one piece.
-const LARGEST_BODY_BYTES: u64 = bytesize::GIB;
+pub(super) const LARGEST_BODY_BYTES: u64 = bytesize::GIB;
+/// The largest body that streams.
+const LARGEST_STREAM_BYTES: u64 = bytesize::TIB;
 
 /// The settings of a route, or their defaults, as they were read.
 #[derive(Clone, Debug)]
@@ -48,6 +52,7 @@ pub(super) struct Idempotency {
     pub(super) on_store_error: Setting<OnStoreError>,
     /// Each status with its own place.
     pub(super) release_status: Setting<Vec<Status>>,
+    pub(super) streams: Setting<bool>,
     pub(super) max_request_body: Setting<u64>,
     pub(super) request_body_timeout: Setting<Duration>,
     pub(super) max_response_body: Setting<u64>,
@@ -100,6 +105,7 @@ impl Idempotency {
             on_unknown: OnUnknown::default().into(),
             on_store_error: OnStoreError::default().into(),
             release_status: defaults::RELEASE_STATUS.map(|code| Status { code, at: None }).to_vec().into(),
+            streams: false.into(),
             max_request_body: defaults::MAX_REQUEST_BODY_BYTES.into(),
             request_body_timeout: defaults::REQUEST_BODY_TIMEOUT.into(),
             max_response_body: defaults::MAX_RESPONSE_BODY_BYTES.into(),
@@ -115,7 +121,7 @@ impl Idempotency {
         let no_header = "name the field that carries the key, as in \"Idempotency-Key\"";
         let no_method = "name a method, as in [\"POST\"], or guard nothing with guarded = false on the route";
         let timeout = || duration(MILLISECOND..=DAY);
-        let body = || size(1..=LARGEST_BODY_BYTES);
+        let body = |largest| size(1..=largest);
         Self {
             header: section.read("header", base.header, one_or_some_of(text_as(request_mark), no_header)),
             methods: section.read("methods", base.methods, some_of(text_as(method), no_method)),
@@ -143,9 +149,18 @@ impl Idempotency {
             on_unknown: section.read("on_unknown", base.on_unknown, choice(&ON_UNKNOWN)),
             on_store_error: section.read("on_store_error", base.on_store_error, choice(&ON_STORE_ERROR)),
             release_status: section.read("release_status", base.release_status, list(status)),
-            max_request_body: section.read("max_request_body", base.max_request_body, body()),
+            streams: section.read("request_body", base.streams, choice(&REQUEST_BODY)),
+            max_request_body: section.read(
+                "max_request_body",
+                base.max_request_body,
+                body(LARGEST_STREAM_BYTES),
+            ),
             request_body_timeout: section.read("request_body_timeout", base.request_body_timeout, timeout()),
-            max_response_body: section.read("max_response_body", base.max_response_body, body()),
+            max_response_body: section.read(
+                "max_response_body",
+                base.max_response_body,
+                body(LARGEST_BODY_BYTES),
+            ),
             allow_ambiguous_path: section.read("allow_ambiguous_path", base.allow_ambiguous_path, flag),
             replay_set_cookie: section.read("replay_set_cookie", base.replay_set_cookie, flag),
             strip_headers: section.read("strip_headers", base.strip_headers, list(text_as(field))),
@@ -168,13 +183,21 @@ impl Idempotency {
     }
 
     /// The rules that the edge goes by.
-    pub(super) fn into_policy(self, attempt_timeout: Duration) -> GuardPolicy {
+    pub(super) fn into_policy(
+        self,
+        attempt_timeout: Duration,
+        min_body_rate: Option<MinRate>,
+    ) -> GuardPolicy {
+        let max_request_body_bytes = self.max_request_body_bytes();
+        let max_total = self.request_body_timeout();
         let fields: Vec<&str> = self.fingerprint_headers.value.iter().map(HeaderName::as_str).collect();
         GuardPolicy {
             fingerprint: FingerprintRule::new(self.body_rule(), &fields),
             rules: Rules {
                 ttl: self.ttl.value,
-                attempt_timeout,
+                // An attempt that streams begins with its upload.
+                attempt_timeout: attempt_timeout
+                    + if self.streams.value { max_total } else { Duration::ZERO },
                 on_in_flight: if self.waits.value {
                     OnInFlight::Wait { timeout: self.wait_timeout.value }
                 } else {
@@ -194,14 +217,34 @@ impl Idempotency {
             on_other_caller: self.on_other_caller.value,
             fingerprint_headers: self.fingerprint_headers.value,
             on_store_error: self.on_store_error.value,
-            max_request_body_bytes: self.max_request_body.bytes(),
-            request_body_timeout: self.request_body_timeout.value,
+            streams: self.streams.value,
+            max_request_body_bytes,
+            patience: Patience { min_rate: min_body_rate, max_silence: max_total, max_total },
             max_response_body_bytes: self.max_response_body.bytes(),
             retry_after: self.retry_after.value,
             allow_ambiguous_path: self.allow_ambiguous_path.value,
             replay_set_cookie: self.replay_set_cookie.value,
             strip_headers: self.strip_headers.value,
             expires_header: self.expires_header.value,
+        }
+    }
+
+    /// The largest request body: what streams need not be held, so that more of it is taken unless the file says otherwise.
+    pub(super) fn max_request_body_bytes(&self) -> u64 {
+        let is_default = self.max_request_body.at().is_none();
+        if self.streams.value && is_default {
+            defaults::MAX_STREAM_BYTES
+        } else {
+            self.max_request_body.value
+        }
+    }
+
+    fn request_body_timeout(&self) -> Duration {
+        let is_default = self.request_body_timeout.at().is_none();
+        if self.streams.value && is_default {
+            defaults::STREAM_TIMEOUT
+        } else {
+            self.request_body_timeout.value
         }
     }
 

@@ -1,6 +1,7 @@
 //! `[server]`, `[admin]` and `[log]`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 use ipnet::IpNet;
 
@@ -10,7 +11,8 @@ use super::defaults;
 use super::names::{problem_base, socket_address, url};
 use super::reader::{Section, Setting};
 use super::report::Report;
-use super::values::{DAY, HEADER_BYTES, MILLISECOND, count, duration, flag, size, some_of, text_as};
+use super::values::{DAY, HEADER_BYTES, MILLISECOND, SECOND, count, duration, flag, size, some_of, text_as};
+use crate::proxy::policy::MinRate;
 use crate::server;
 
 /// What `[server]` says, beside the listeners' own settings.
@@ -22,6 +24,7 @@ pub(super) struct Server {
     pub(super) max_buffered_bytes: Setting<u64>,
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) request_id: Setting<bool>,
+    pub(super) min_body_rate: Option<MinRate>,
 }
 
 pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> Server {
@@ -72,6 +75,7 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> S
         ),
         trusted_proxies: callers::trusted_proxies(&mut section, report),
         request_id: section.read("request_id", defaults::REQUEST_ID, flag),
+        min_body_rate: min_body_rate(&mut section, report),
     };
     section.finish();
     server
@@ -82,6 +86,19 @@ pub(super) fn log(root: &mut Section<'_>) -> LogSettings {
     let access = section.read("access", defaults::ACCESS_LOG, flag).value;
     section.finish();
     LogSettings { access }
+}
+
+/// The least rate of a body, unless it is 0.
+fn min_body_rate(section: &mut Section<'_>, report: &Report<'_>) -> Option<MinRate> {
+    let rate = section.read("min_body_rate", defaults::MIN_BODY_RATE_BYTES, size(0..=bytesize::GIB));
+    let window = section.read("min_body_rate_window", defaults::MIN_BODY_RATE_WINDOW, duration(SECOND..=DAY));
+    let min_rate = NonZeroU64::new(rate.value)
+        .map(|bytes_per_second| MinRate { bytes_per_second, window: window.value });
+    if let (None, Some(at)) = (min_rate, window.at()) {
+        let reason = "this has no effect while any rate is taken (min_body_rate = 0); remove it";
+        report.warning(at, format!("`min_body_rate_window`: {reason}"));
+    }
+    min_rate
 }
 
 fn admin(mut section: Section<'_>) -> Option<Setting<SocketAddr>> {

@@ -146,7 +146,7 @@ fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
     for settings in guarded() {
         promise::weakened(settings, report);
         promise::oversized_answers(settings, &store.max_bytes, report);
-        promise::refuse_oversized_requests(settings, &server.max_buffered_bytes, report);
+        promise::refuse_bodies(settings, &server.max_buffered_bytes, report);
     }
     promise::without_effect(guarded(), report);
     promise::unneeded_waiters(&max_waiters, guarded(), report);
@@ -165,7 +165,10 @@ fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
     Settings {
         server: server.listeners,
         proxy: proxy::policy::Params {
-            routes: routes.into_iter().map(|route| route.into_policy(&upstreams)).collect(),
+            routes: routes
+                .into_iter()
+                .map(|route| route.into_policy(&upstreams, server.min_body_rate))
+                .collect(),
             upstreams,
             problem_base: server.problem_base,
             documentation_url: server.documentation_url,
@@ -173,6 +176,7 @@ fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
             max_buffered_bytes: server.max_buffered_bytes.value,
             trusted_proxies: server.trusted_proxies,
             request_id,
+            min_body_rate: server.min_body_rate,
         },
         guard: store.guard,
         store: store.settings,

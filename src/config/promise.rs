@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use http::header::SET_COOKIE;
 
-use super::idempotency::{Fingerprint, Idempotency};
+use super::idempotency::{Fingerprint, Idempotency, LARGEST_BODY_BYTES};
 use super::reader::Setting;
 use super::report::Report;
 use super::wording;
@@ -166,16 +166,34 @@ pub(super) fn oversized_answers(settings: &Idempotency, store_max_bytes: &Settin
     }
 }
 
-/// Refuses request bodies that could never be buffered: each would wait for room that there cannot be.
-pub(super) fn refuse_oversized_requests(
-    settings: &Idempotency,
-    max_buffered: &Setting<u64>,
-    report: &Report<'_>,
-) {
-    let max = &settings.max_request_body;
-    if let Some(at) = max.at().or_else(|| max_buffered.at())
-        && !max.is_mistaken()
-        && !max_buffered.is_mistaken()
+/// Refuses request bodies that could not be read as the route wants: a JSON text in pieces, or what could never be held.
+pub(super) fn refuse_bodies(settings: &Idempotency, max_buffered: &Setting<u64>, report: &Report<'_>) {
+    let (streams, fingerprint, max) = (&settings.streams, &settings.fingerprint, &settings.max_request_body);
+    if streams.value {
+        if fingerprint.value == Fingerprint::Json
+            && let Some(at) = streams.at()
+        {
+            report.mistake(
+                at,
+                "`request_body`: with \"stream\" the body is gone before it was read whole, so its JSON cannot be compared; \
+                 write fingerprint = \"body\", or request_body = \"buffer\"",
+            );
+        }
+        return;
+    }
+    if max.is_mistaken() || max_buffered.is_mistaken() {
+        return;
+    }
+    if let Some(at) = max.at().filter(|_| max.value > LARGEST_BODY_BYTES) {
+        report.mistake(
+            at,
+            format!(
+                "`max_request_body`: {} is more than is held in one piece; write at most {}, or request_body = \"stream\"",
+                wording::size(max.value),
+                wording::size(LARGEST_BODY_BYTES)
+            ),
+        );
+    } else if let Some(at) = max.at().or_else(|| max_buffered.at())
         && max.value > max_buffered.value
     {
         report.mistake(

@@ -12,7 +12,7 @@ use super::report::Report;
 use super::upstreams::Named;
 use super::values::{flag, list, some_of, text, text_as};
 use super::{callers, changes, defaults, wording};
-use crate::proxy::policy;
+use crate::proxy::policy::{self, MinRate};
 
 /// A route, and what is needed to judge it beside the others.
 pub(super) struct Route {
@@ -60,7 +60,11 @@ pub(super) fn routes(
 
 impl Route {
     /// The route as the edge needs it.
-    pub(super) fn into_policy(self, upstreams: &[policy::Upstream]) -> policy::Route {
+    pub(super) fn into_policy(
+        self,
+        upstreams: &[policy::Upstream],
+        min_body_rate: Option<MinRate>,
+    ) -> policy::Route {
         let upstream = self.upstream.unwrap_or_default();
         let attempt_timeout =
             upstreams.get(upstream).map_or(Duration::ZERO, |upstream| upstream.attempt_timeout);
@@ -69,7 +73,7 @@ impl Route {
             path: self.path.value,
             hosts: self.hosts.value,
             upstream,
-            guard: self.idempotency.map(|rules| rules.into_policy(attempt_timeout)),
+            guard: self.idempotency.map(|rules| rules.into_policy(attempt_timeout, min_body_rate)),
             upgrades: self.upgrades,
             strip_prefix: self.strip_prefix,
             request_headers: self.request_headers,

@@ -20,6 +20,8 @@ pub(super) const ON_IN_FLIGHT: [(&str, bool); 2] = [("reject", false), ("wait", 
 /// `on_unknown`.
 pub(super) const ON_UNKNOWN: [(&str, OnUnknown); 2] =
     [("reject", OnUnknown::Reject), ("retry", OnUnknown::Retry)];
+/// `request_body`: whether it streams.
+pub(super) const REQUEST_BODY: [(&str, bool); 2] = [("buffer", false), ("stream", true)];
 /// `on_store_error`.
 pub(super) const ON_STORE_ERROR: [(&str, OnStoreError); 2] =
     [("reject", OnStoreError::Reject), ("pass", OnStoreError::Pass)];

@@ -70,6 +70,8 @@ pub enum NotSentCause {
     Saturated,
     /// The TLS handshake failed.
     TlsFailed,
+    /// The client's body broke off, was too slow or too large before a byte of it came.
+    UploadBroken,
     /// Every connection that was tried handed the request back unwritten.
     Unwritten,
 }
@@ -86,6 +88,7 @@ impl NotSentCause {
             Self::Refused => "refused",
             Self::Saturated => "saturated",
             Self::TlsFailed => "tls_failed",
+            Self::UploadBroken => "upload_broken",
             Self::Unwritten => "unwritten",
         }
     }
@@ -136,6 +139,7 @@ mod tests {
             NotSentCause::Refused,
             NotSentCause::Saturated,
             NotSentCause::TlsFailed,
+            NotSentCause::UploadBroken,
             NotSentCause::Unwritten,
         ] {
             table.push((Attempt::NotSent(cause), Settlement::Release(ReleaseReason::NotSent(cause))));

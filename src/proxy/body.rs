@@ -1,5 +1,7 @@
 //! The bodies that pass through the edge.
 
+use std::error::Error;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,7 +10,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
+use super::hashed_upload::HashedUpload;
 use super::pass::PassedBody;
+use super::problem::{BadRequest, Problem};
 use super::relay::RelayBody;
 use super::upload::Upload;
 use super::upstream::ResponseError;
@@ -27,6 +31,8 @@ pub enum RequestBody {
     Whole(WholeBody),
     /// Passed on as it comes.
     Stream(Upload),
+    /// Passed on as it comes, and hashed.
+    Hashed(Box<HashedUpload>),
 }
 
 /// What is sent to a client.
@@ -49,15 +55,44 @@ pub enum BodyError {
     /// The client's body broke off.
     #[error("the request broke off: {0}")]
     Request(#[from] hyper::Error),
-    /// Nothing of the client's body came for too long.
-    #[error("nothing of the request came for too long")]
-    Silent,
+    /// The client's body stopped before its end, without an error.
+    #[error("the request was cut off")]
+    CutOff,
+    /// The client's body came too slowly.
+    #[error("the request came too slowly")]
+    TooSlow,
+    /// The client's body grew larger than the route takes.
+    #[error("the request is larger than {max_bytes} bytes")]
+    TooLarge {
+        /// The limit.
+        max_bytes: u64,
+    },
     /// The upstream's body broke off.
     #[error(transparent)]
     Response(#[from] ResponseError),
     /// The answer's outcome is unknown, or its client is too slow: it must not look whole.
     #[error("the answer was cut off on purpose")]
     Cut,
+}
+
+impl BodyError {
+    /// What a client is told whose body ended so before anything of it was sent. A body that is not framed as it should be is
+    /// malformed; any other early end is the client's own.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::TooSlow => Problem::RequestTimeout { is_passed_on: false },
+            Self::TooLarge { max_bytes } => Problem::RequestTooLarge { max_bytes: *max_bytes },
+            Self::Request(error) => {
+                let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+                match cause.map(io::Error::kind) {
+                    Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => BadRequest::Body.into(),
+                    _ => Problem::ClientGone,
+                }
+            }
+            Self::CutOff | Self::ClientGone | Self::Response(_) | Self::Cut => Problem::ClientGone,
+        }
+    }
 }
 
 impl WholeBody {
@@ -109,6 +144,7 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Hashed(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -116,6 +152,7 @@ impl Body for RequestBody {
         match self {
             Self::Whole(body) => body.is_end_stream(),
             Self::Stream(body) => body.is_end_stream(),
+            Self::Hashed(body) => body.is_end_stream(),
         }
     }
 
@@ -123,6 +160,7 @@ impl Body for RequestBody {
         match self {
             Self::Whole(body) => body.size_hint(),
             Self::Stream(body) => body.size_hint(),
+            Self::Hashed(body) => body.size_hint(),
         }
     }
 }

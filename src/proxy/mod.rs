@@ -6,13 +6,16 @@
 pub mod access;
 pub mod body;
 mod client;
+pub mod client_body;
 pub mod correlation;
 pub mod cors;
 mod detach;
 pub mod finish;
 pub mod forwarded;
+pub mod hashed_upload;
 pub mod headers;
 pub mod outcome;
+pub mod pace;
 pub mod pass;
 pub mod path;
 pub mod policy;
@@ -26,6 +29,7 @@ mod rewrite;
 pub mod route;
 pub mod slot;
 pub mod socket;
+mod stream;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream;
@@ -45,20 +49,22 @@ use tracing::{error, info};
 
 use self::access::AccessLine;
 use self::body::{ReplyBody, RequestBody};
+use self::client_body::ClientBody;
 use self::correlation::RequestIds;
 use self::detach::Detachable;
 use self::finish::Finish;
 use self::forwarded::Trust;
 use self::outcome::RequestOutcome;
-use self::policy::{GuardPolicy, OnStoreError, Params, Route};
+use self::policy::{GuardPolicy, MinRate, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
 use self::quota::Share;
 use self::recorder::Recording;
 use self::reply::{Replies, Reply};
-use self::request::{Names, Protocol, Whole};
+use self::request::{Keyed, Names, Protocol, Whole};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
-use self::upstream::{Reuse, SendError, Upstream, UpstreamError};
+use self::stream::Unread;
+use self::upstream::{Reuse, SendError, Upstream, UpstreamBody, UpstreamError};
 use crate::guard::{Admission, Guard, Permit, Settled};
 use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
 use crate::store::StoreError;
@@ -79,6 +85,7 @@ pub struct Proxy {
     tracker: TaskTracker,
     guarded_places: Quota,
     buffered_bytes: Quota,
+    min_body_rate: Option<MinRate>,
     draining: AtomicBool,
     access_log: bool,
     trust: Trust,
@@ -104,11 +111,11 @@ struct Site {
     upstream: Arc<Upstream>,
 }
 
-/// A guarded request that was read whole, from where on it does not depend on its client.
+/// A guarded request. One that was read whole does not depend on its client any more.
 #[derive(Debug)]
-struct Work {
+struct Work<R> {
     site: Arc<Site>,
-    whole: Box<Whole>,
+    request: Box<R>,
     client: Arc<Client>,
     /// Held until the attempt is settled.
     places: (Share, Option<Share>),
@@ -143,6 +150,7 @@ impl Proxy {
             tracker,
             guarded_places: Quota::new(params.max_guarded_in_flight as u64),
             buffered_bytes: Quota::new(params.max_buffered_bytes),
+            min_body_rate: params.min_body_rate,
             draining: AtomicBool::new(false),
             access_log,
             trust: Trust::new(params.trusted_proxies.clone()),
@@ -233,27 +241,38 @@ impl Proxy {
             self.guarded_places.take(1).ok_or(Problem::Overloaded)?,
             client.take_attempt().ok_or(Problem::Overloaded)?,
         );
-        let body = request::read_body(body, policy, &self.buffered_bytes, self.names.protected()).await?;
-        let whole = Box::new(Whole { parts, method, host, key, caller, body });
-        let (slot, reply) = Slot::new(line.take());
-        let work = Work { site: site.clone(), whole, client: client.clone(), places };
-        let work = Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker);
+        let body = ClientBody::new(body, parts.version, policy.patience);
+        let keyed = Keyed { parts, method, host, key, caller };
+        let (site, client) = (site.clone(), client.clone());
+        let work = if let Some(hasher) = keyed.stream(policy) {
+            let (slot, reply) = Slot::new(line.take());
+            let work = Work { site, request: Box::new(Unread { keyed, body, hasher }), client, places };
+            Detachable::new(self.clone().streamed(work, slot), reply, &self.tracker)
+        } else {
+            let body = request::read_body(body, policy, &self.buffered_bytes, self.names.protected()).await?;
+            let (slot, reply) = Slot::new(line.take());
+            let work = Work { site, request: Box::new(Whole { keyed, body }), client, places };
+            Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker)
+        };
         work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
     }
 
     /// Does not depend on the client: whatever happens to it, the work is done, recorded and settled (I8).
-    async fn guarded(self: Arc<Self>, work: Work, mut slot: Slot) {
-        let Work { site, whole, client, places } = work;
+    async fn guarded(self: Arc<Self>, work: Work<Whole>, mut slot: Slot) {
+        let Work { site, request: whole, client, places } = work;
         let Some(policy) = &site.route.guard else { return };
         let presented = match whole.present(policy).await {
             Ok(presented) => presented,
             Err(problem) => return slot.reply(self.replies.problem(&problem)),
         };
-        let permit = match self.admit(&presented, policy).await {
+        let admission = self.guard.admit(&presented, &policy.rules).await;
+        let permit = match self.admitted(admission, &presented, policy) {
             Ok(permit) => permit,
             Err(refusal) => return slot.reply(*refusal),
         };
-        let (request, share) = self.outbound_whole(*whole, &site.route, &client);
+        let Whole { keyed, body } = *whole;
+        let (body, share) = body.into_body();
+        let request = self.outbound(keyed.parts, RequestBody::Whole(body), &site.route, &client);
         // Boxed, so that refusals and replays need not carry it along.
         let exchange = Box::pin(self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot));
         let (attempt, recording) = exchange.await;
@@ -267,9 +286,14 @@ impl Proxy {
 
     /// The permit to run; none if the operator wants it run though the store cannot be asked; or else what the request
     /// gets instead.
-    async fn admit(&self, presented: &Presented, policy: &GuardPolicy) -> Result<Option<Permit>, Box<Reply>> {
+    fn admitted(
+        &self,
+        admission: Result<Admission, StoreError>,
+        presented: &Presented,
+        policy: &GuardPolicy,
+    ) -> Result<Option<Permit>, Box<Reply>> {
         let refuse = |problem| Err(Box::new(self.replies.problem(&problem)));
-        match self.guard.admit(presented, &policy.rules).await {
+        match admission {
             Ok(Admission::Granted(permit)) => Ok(Some(permit)),
             Ok(Admission::Standing { verdict, waited }) => {
                 Err(Box::new(self.verdict(verdict, waited, policy)))
@@ -291,8 +315,7 @@ impl Proxy {
         }
     }
 
-    /// One attempt: at most one request, and what became of it. After `response_timeout` the client is told that the
-    /// attempt goes on; without a permit it does not, since nothing would remember its end.
+    /// One attempt: at most one request, and what became of it.
     async fn exchange(
         &self,
         site: &Site,
@@ -302,14 +325,28 @@ impl Proxy {
         client: &Arc<Client>,
         slot: &mut Slot,
     ) -> (Attempt, Option<Box<Recording>>) {
+        // Always looked at: a connection that the upstream has closed costs the key its outcome.
+        let reuse = Reuse { max_idle: site.upstream.params().max_reuse_idle, trusted_idle: Duration::ZERO };
+        let may_send = || permit.is_none_or(Permit::is_held);
+        let sending = pin!(site.upstream.send(request, reuse, may_send));
+        self.answered(site, policy, sending, permit, client, slot).await
+    }
+
+    /// What became of a request that is being sent. After `response_timeout` the client is told that the attempt goes on;
+    /// without a permit it does not, since nothing would remember its end.
+    async fn answered(
+        &self,
+        site: &Site,
+        policy: &GuardPolicy,
+        mut sending: Pin<&mut impl Future<Output = Result<Response<UpstreamBody>, SendError>>>,
+        permit: Option<&Permit>,
+        client: &Arc<Client>,
+        slot: &mut Slot,
+    ) -> (Attempt, Option<Box<Recording>>) {
         let params = site.upstream.params();
         let begun = Instant::now();
         let deadline =
             begun + if permit.is_some() { params.attempt_timeout } else { params.response_timeout };
-        // Always looked at: a connection that the upstream has closed costs the key its outcome.
-        let reuse = Reuse { max_idle: params.max_reuse_idle, trusted_idle: Duration::ZERO };
-        let may_send = || permit.is_none_or(Permit::is_held);
-        let mut sending = pin!(site.upstream.send(request, reuse, may_send));
         let mut sent = hold(permit, deadline.min(begun + params.response_timeout), sending.as_mut()).await;
         if sent.is_none() && permit.is_some() {
             slot.line().upstream(begun.elapsed());
@@ -399,18 +436,17 @@ impl Proxy {
         Ok(guarded)
     }
 
-    /// A guarded request as it is sent, and its share of the bytes that may be held at once.
-    fn outbound_whole(
+    /// A guarded request as it is sent.
+    fn outbound(
         &self,
-        whole: Whole,
+        mut parts: Parts,
+        body: RequestBody,
         route: &Route,
         client: &Client,
-    ) -> (Request<RequestBody>, Option<Share>) {
-        let Whole { mut parts, body, .. } = whole;
+    ) -> Request<RequestBody> {
         let received = client.received(parts.version, &self.trust);
         headers::to_upstream(&mut parts.headers, &received, None, self.names.protected());
-        let (body, share) = body.into_body();
-        (rewrite::outbound(parts, RequestBody::Whole(body), route), share)
+        rewrite::outbound(parts, body, route)
     }
 
     fn verdict(&self, verdict: Verdict, waited: bool, policy: &GuardPolicy) -> Reply {

@@ -18,7 +18,9 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::access::AccessLine;
 use super::body::{BodyError, ReplyBody, RequestBody};
+use super::client_body::ClientBody;
 use super::outcome::RequestOutcome;
+use super::policy::Patience;
 use super::problem::Problem;
 use super::socket::Probe;
 use super::upload::Upload;
@@ -58,7 +60,14 @@ impl Proxy {
         let received = client.received(parts.version, &self.trust);
         headers::to_upstream(&mut parts.headers, &received, upgrade, self.names.protected());
         let protected = self.names.protected().clone();
-        let (upload, mut uploaded) = Upload::new(body, params.stream_idle_timeout, protected);
+        let patience = Patience {
+            // Calls that stream may well be silent for as long as a stream may.
+            min_rate: self.min_body_rate.filter(|_| !headers::is_grpc(&parts.headers)),
+            max_silence: params.stream_idle_timeout,
+            max_total: Duration::MAX,
+        };
+        let body = ClientBody::new(body, parts.version, patience);
+        let (upload, mut uploaded) = Upload::new(body, protected);
         let request = rewrite::outbound(parts, RequestBody::Stream(upload), &site.route);
         let reuse = Reuse { max_idle: params.idle_timeout, trusted_idle: TRUSTED_IDLE };
         let begun = Instant::now();
@@ -107,11 +116,11 @@ async fn while_there<T>(
     if let Some(uploaded) = uploaded {
         tokio::select! {
             biased;
-            done = &mut work => return Ok(done),
             // The other half ends with the upload.
             ended = uploaded => if let Ok(problem) = ended {
                 return Err(problem);
-            }
+            },
+            done = &mut work => return Ok(done),
         }
     }
     let deadline = Instant::now() + patience;

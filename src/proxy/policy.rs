@@ -1,6 +1,7 @@
 //! What an operator may choose about routes and upstreams. Plain data: the pipeline reads it, nothing here acts.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Params {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether every request has an `X-Request-Id`.
     pub request_id: bool,
+    /// The least rate of request bodies that are not guarded; the guarded ones' stands in their rules.
+    pub min_body_rate: Option<MinRate>,
 }
 
 /// Where requests on one pattern go, and by which rules.
@@ -107,10 +110,12 @@ pub struct GuardPolicy {
     pub rules: Rules,
     /// What a request gets when the store cannot be asked.
     pub on_store_error: OnStoreError,
+    /// Whether request bodies go to the upstream as they come, or are held until they are whole.
+    pub streams: bool,
     /// The largest request body, in bytes.
-    pub max_request_body_bytes: usize,
-    /// How long a request body may take to arrive.
-    pub request_body_timeout: Duration,
+    pub max_request_body_bytes: u64,
+    /// How slowly a request body may come.
+    pub patience: Patience,
     /// The largest response body that is kept, in bytes.
     pub max_response_body_bytes: usize,
     /// What `Retry-After` says to a duplicate of a request in flight.
@@ -123,6 +128,26 @@ pub struct GuardPolicy {
     pub strip_headers: Vec<HeaderName>,
     /// The field that carries the end of the entry's life, as an HTTP date.
     pub expires_header: Option<HeaderName>,
+}
+
+/// What is asked of a client that sends a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// The least rate; `None` for any.
+    pub min_rate: Option<MinRate>,
+    /// How long nothing may come at a stretch.
+    pub max_silence: Duration,
+    /// How long the whole body may take, from when it is first waited for.
+    pub max_total: Duration,
+}
+
+/// The least rate of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinRate {
+    /// Bytes per second.
+    pub bytes_per_second: NonZeroU64,
+    /// Over how long the rate is taken: so long a client may pause that kept it before.
+    pub window: Duration,
 }
 
 /// A mark that tells callers apart.

@@ -95,14 +95,21 @@ pub enum Problem {
         /// Why the key is free.
         reason: ReleaseReason,
     },
-    /// The request body took too long.
-    #[error("the request body did not arrive in time; nothing was sent, try again with the same key")]
-    RequestTimeout,
+    /// The request body came too slowly.
+    #[error("the request body did not arrive in time; {}", if *is_passed_on {
+        "what came of it was passed on, and the upstream may or may not have acted on it"
+    } else {
+        "nothing was sent, try again with the same key"
+    })]
+    RequestTimeout {
+        /// Whether a part of it was sent.
+        is_passed_on: bool,
+    },
     /// The request body is too large.
     #[error("the request body is larger than {max_bytes} bytes, the most that this route takes")]
     RequestTooLarge {
         /// The limit.
-        max_bytes: usize,
+        max_bytes: u64,
     },
     /// The process is about to end.
     #[error("this proxy is shutting down; nothing was sent, try again with the same key")]
@@ -130,6 +137,7 @@ pub enum Problem {
         NotSentCause::Refused => "the upstream refused the request before it processed any of it",
         NotSentCause::Saturated => "all connections to the upstream that there may be were busy for too long",
         NotSentCause::TlsFailed => "no secure connection to the upstream could be made",
+        NotSentCause::UploadBroken => "the request body did not come",
         NotSentCause::Unwritten => "the upstream closed every connection before the request could be written",
     })]
     Unreachable {
@@ -210,7 +218,7 @@ impl Problem {
             Self::OutcomeUnknown { .. } => "outcome-unknown",
             Self::Overloaded => "overloaded",
             Self::Released { .. } => "attempt-released",
-            Self::RequestTimeout => "request-timeout",
+            Self::RequestTimeout { .. } => "request-timeout",
             Self::RequestTooLarge { .. } => "request-too-large",
             Self::ShuttingDown => "shutting-down",
             Self::StillRunning { .. } => "still-running",
@@ -238,7 +246,7 @@ impl Problem {
             Self::OutcomeUnknown { .. } => "The outcome is unknown",
             Self::Overloaded => "Too much is in flight",
             Self::Released { .. } => "The awaited attempt was not carried out",
-            Self::RequestTimeout => "The request body was too slow",
+            Self::RequestTimeout { .. } => "The request body was too slow",
             Self::RequestTooLarge { .. } => "The request body is too large",
             Self::ShuttingDown => "Shutting down",
             Self::StillRunning { .. } => "The request is still running",
@@ -269,7 +277,7 @@ impl Problem {
             Self::Released { reason: ReleaseReason::NotSent(_) } | Self::Unreachable { .. } => {
                 RequestOutcome::NotSent
             }
-            Self::RequestTimeout => RequestOutcome::TimedOut,
+            Self::RequestTimeout { .. } => RequestOutcome::TimedOut,
             Self::RequestTooLarge { .. } => RequestOutcome::TooLarge,
             Self::ShuttingDown => RequestOutcome::ShuttingDown,
             Self::StillRunning { .. } => RequestOutcome::StillRunning,

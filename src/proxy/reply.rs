@@ -269,7 +269,7 @@ fn row(problem: &Problem) -> Row {
             later(StatusCode::SERVICE_UNAVAILABLE)
         }
         Problem::ShuttingDown => Row { close: true, ..later(StatusCode::SERVICE_UNAVAILABLE) },
-        Problem::RequestTimeout => closing(StatusCode::REQUEST_TIMEOUT),
+        Problem::RequestTimeout { .. } => closing(StatusCode::REQUEST_TIMEOUT),
         Problem::RequestTooLarge { .. } => closing(StatusCode::PAYLOAD_TOO_LARGE),
         Problem::StillRunning { retry_after } => Row {
             proxy_error: Some("http_response_timeout"),
@@ -283,6 +283,7 @@ fn row(problem: &Problem) -> Row {
             NotSentCause::ConnectTimeout => {
                 Row { proxy_error: Some("connection_timeout"), ..later(StatusCode::GATEWAY_TIMEOUT) }
             }
+            NotSentCause::UploadBroken => closing(StatusCode::BAD_REQUEST),
             NotSentCause::LeaseLapsed => later(StatusCode::GATEWAY_TIMEOUT),
             NotSentCause::NameNotResolved => {
                 Row { proxy_error: Some("dns_error"), ..later(StatusCode::BAD_GATEWAY) }

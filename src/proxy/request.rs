@@ -1,42 +1,30 @@
 //! A request before it is anything else: is it well-formed, what does it name, what identifies it.
 //!
-//! Owns the checks that hyper leaves to a proxy (RFC 9112 §3.2 and §6, DESIGN's side doors) and the reading of keys, callers
-//! and bodies. Decides nothing about admission, sends nothing.
+//! Owns the checks that hyper leaves to a proxy (RFC 9112 §3.2 and §6, DESIGN's side doors) and the reading of keys and
+//! callers; `keyed` and `whole` make of them what the guard sees. Decides nothing about admission, sends nothing.
 
 mod http2;
+mod keyed;
+mod whole;
 
 use std::collections::HashSet;
-use std::error::Error;
-use std::io;
 use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING,
-};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method};
-use http_body::Body;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use tokio::time::timeout;
 
-use super::body::WholeBody;
 use super::correlation::X_REQUEST_ID;
 use super::headers::{self, METHOD_OVERRIDES, Protected};
-use super::path;
 use super::policy::{CallerSource, GuardPolicy, OnOtherCaller, Params};
 use super::problem::{BadRequest, Problem};
-use super::quota::{Quota, Share};
-use crate::idempotency::{
-    CallerHash, CallerHasher, Fingerprint, Key, Payload, Presented, RequestId, Scope, unstable_authorization,
-};
+use crate::idempotency::{CallerHash, CallerHasher, Key, unstable_authorization};
 
-/// Bodies larger than this are hashed on a thread of their own: hashing must not hold up other requests.
-const HASH_INLINE_BYTES: usize = 64 * 1024;
+pub use keyed::{Keyed, fields};
+pub use whole::{Buffered, Whole, read_body};
 
 /// What was seen of a request's head before hyper took it apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,34 +50,6 @@ pub enum Protocol {
 pub struct Names {
     protected: Arc<Protected>,
     guarded_methods: HashSet<Method>,
-}
-
-/// The body of a guarded request.
-#[derive(Debug)]
-pub struct Buffered {
-    /// The bytes.
-    pub data: Bytes,
-    /// What came behind them.
-    pub trailers: HeaderMap,
-    /// Its share of the bytes that may be held at once.
-    share: Option<Share>,
-}
-
-/// A guarded request that was read whole.
-#[derive(Debug)]
-pub struct Whole {
-    /// The head.
-    pub parts: Parts,
-    /// The method by which it is guarded.
-    pub method: Method,
-    /// The host, in the form that ids are made of.
-    pub host: String,
-    /// The key.
-    pub key: Key,
-    /// Who calls.
-    pub caller: CallerHash,
-    /// The body.
-    pub body: Buffered,
 }
 
 impl Names {
@@ -205,132 +165,6 @@ pub fn caller(headers: &HeaderMap, policy: &GuardPolicy) -> Result<CallerHash, P
         }
     }
     Ok(hasher.finish())
-}
-
-/// Reads the whole body, within the route's limits and `budget`, which counts bytes.
-///
-/// # Errors
-///
-/// [`Problem`]: too large, too slow, broken off, or no room.
-pub async fn read_body(
-    mut body: Incoming,
-    policy: &GuardPolicy,
-    budget: &Quota,
-    protected: &Protected,
-) -> Result<Buffered, Problem> {
-    let max_bytes = policy.max_request_body_bytes;
-    let too_large = || Problem::RequestTooLarge { max_bytes };
-    if body.size_hint().lower() > max_bytes as u64 {
-        return Err(too_large());
-    }
-    let reading = async {
-        let mut whole = Buffered { data: Bytes::new(), trailers: HeaderMap::new(), share: None };
-        let mut rest = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            match frame.map_err(|error| broken_off(&error))?.into_data() {
-                Ok(data) if whole.data.len() + rest.len() + data.len() > max_bytes => return Err(too_large()),
-                Ok(data) => {
-                    whole.hold(budget, data.len())?;
-                    // One frame, as most bodies are, is taken as it is; several are gathered.
-                    if whole.data.is_empty() && rest.is_empty() {
-                        whole.data = data;
-                    } else {
-                        rest.extend_from_slice(&std::mem::take(&mut whole.data));
-                        rest.extend_from_slice(&data);
-                    }
-                }
-                Err(frame) => whole.trailers = protected.without(frame.into_trailers().unwrap_or_default()),
-            }
-        }
-        if !rest.is_empty() {
-            whole.data = rest.freeze();
-        }
-        Ok(whole)
-    };
-    timeout(policy.request_body_timeout, reading).await.unwrap_or(Err(Problem::RequestTimeout))
-}
-
-impl Whole {
-    /// The request as the guard sees it.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem::BodyInvalid`] if the route compares JSON and the body is none.
-    pub async fn present(&self, policy: &GuardPolicy) -> Result<Presented, Problem> {
-        let isolated = policy.on_other_caller == OnOtherCaller::Isolate;
-        let path = path::identity(self.parts.uri.path());
-        let scope = Scope {
-            method: self.method.as_str(),
-            host: &self.host,
-            path: &path,
-            caller: isolated.then_some(&self.caller),
-        };
-        let id = RequestId::derive(&scope, &self.key);
-        let fingerprint = self.fingerprint(policy).await?;
-        Ok(Presented { id, caller: (!isolated).then_some(self.caller), fingerprint: Some(fingerprint) })
-    }
-
-    async fn fingerprint(&self, policy: &GuardPolicy) -> Result<Fingerprint, Problem> {
-        let counted =
-            std::iter::once(&CONTENT_TYPE).chain(&policy.fingerprint_headers).chain(METHOD_OVERRIDES.iter());
-        let fields = counted.flat_map(|name| {
-            self.parts.headers.get_all(name).into_iter().map(|value| (name.as_str(), value.as_bytes()))
-        });
-        let trailers = self.body.trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let query = self.parts.uri.query();
-        if self.body.data.len() <= HASH_INLINE_BYTES {
-            let fields: Vec<(&str, &[u8])> = fields.collect();
-            let trailers: Vec<(&str, &[u8])> = trailers.collect();
-            let payload = Payload { query, fields: &fields, body: &self.body.data, trailers: &trailers };
-            return policy.fingerprint.fingerprint(&payload).map_err(Problem::BodyInvalid);
-        }
-        let owned = |(name, value): (&str, &[u8])| (name.to_owned(), value.to_vec());
-        let fields: Vec<(String, Vec<u8>)> = fields.map(owned).collect();
-        let trailers: Vec<(String, Vec<u8>)> = trailers.map(owned).collect();
-        let (rule, query, data) =
-            (policy.fingerprint.clone(), query.map(str::to_owned), self.body.data.clone());
-        let hashing = tokio::task::spawn_blocking(move || {
-            let (fields, trailers) = (borrowed(&fields), borrowed(&trailers));
-            let payload =
-                Payload { query: query.as_deref(), fields: &fields, body: &data, trailers: &trailers };
-            rule.fingerprint(&payload)
-        });
-        // It fails only if the runtime is ending, and the process with it.
-        hashing.await.map_err(|_| Problem::ShuttingDown)?.map_err(Problem::BodyInvalid)
-    }
-}
-
-impl Buffered {
-    /// The body to send, and the share to hold until it was sent.
-    #[must_use]
-    pub fn into_body(self) -> (WholeBody, Option<Share>) {
-        (WholeBody::new(self.data, self.trailers), self.share)
-    }
-
-    fn hold(&mut self, budget: &Quota, bytes: usize) -> Result<(), Problem> {
-        let bytes = bytes as u64;
-        let is_held = match &mut self.share {
-            Some(share) => share.grow(bytes),
-            None => {
-                self.share = budget.take(bytes);
-                self.share.is_some()
-            }
-        };
-        is_held.then_some(()).ok_or(Problem::Overloaded)
-    }
-}
-
-fn borrowed(fields: &[(String, Vec<u8>)]) -> Vec<(&str, &[u8])> {
-    fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
-}
-
-/// A body that is not framed as it should be is malformed; any other end is the client's own.
-pub(super) fn broken_off(error: &hyper::Error) -> Problem {
-    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    match cause {
-        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => BadRequest::Body.into(),
-        _ => Problem::ClientGone,
-    }
 }
 
 fn check_framing(headers: &HeaderMap, framing: Option<Framing>) -> Result<(), BadRequest> {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::guard::{OnInFlight, Rules};
 use crate::idempotency::{BodyRule, FingerprintRule, KeyRules, KeySyntax, OnUnknown};
-use crate::proxy::policy::{GuardPolicy, HeaderChanges, OnOtherCaller, OnStoreError};
+use crate::proxy::policy::{GuardPolicy, HeaderChanges, OnOtherCaller, OnStoreError, Patience};
 
 fn guard() -> GuardPolicy {
     GuardPolicy {
@@ -29,7 +29,8 @@ fn guard() -> GuardPolicy {
         },
         on_store_error: OnStoreError::Reject,
         max_request_body_bytes: 0,
-        request_body_timeout: Duration::ZERO,
+        streams: false,
+        patience: Patience { min_rate: None, max_silence: Duration::ZERO, max_total: Duration::ZERO },
         max_response_body_bytes: 0,
         retry_after: Duration::ZERO,
         allow_ambiguous_path: false,
@@ -205,14 +206,6 @@ fn each_side_door_is_shut_and_nothing_else() {
         (&["/v1/charges"], &["/{*rest}"], "/v1/charges/", shut),
         (&["/v1/charges"], &["/{*rest}"], "/v1/Charges", shut),
         (&["/v1/charges"], &["/{*rest}"], "/v1/%2525252563harges", shut),
-        (&["/v1/charges"], &["/{*rest}"], "/v1/charges.json", shut),
-        (&["/v1/charges"], &["/{*rest}"], "/v1/refunds.json", open),
-        (&["/v1/charges"], &["/v1/charges.json", "/{*rest}"], "/v1/charges.json", open),
-        (&["/v1/charges.json"], &["/{*rest}"], "/v1/charges", shut),
-        (&["/v1/{id}/refund"], &["/{*rest}"], "/v1/1/refund.xml", shut),
-        (&["/v1/charges"], &["/{*rest}"], "/index.php/v1/charges", shut),
-        (&["/v1/charges"], &["/{*rest}"], "/index.php/v1/refunds", open),
-        (&["/v1/charges.php"], &["/{*rest}"], "/v1/charges.php/x", shut),
         // A catch-all never names a spelling, its own root included.
         (&["/v1/charges"], &["/v1/charges/{*rest}"], "/v1/charges/", shut),
         (&["/v1/charges"], &["/v1/charges/{*rest}"], "/v1/charges/1/..", shut),
@@ -292,7 +285,7 @@ impl Dice<'_> {
 
 /// `/v1/charges`, as lenient back ends may read it, spelled by `rolls`.
 fn mangle(rolls: &[u8]) -> String {
-    const BETWEEN: [&str; 24] = [
+    const BETWEEN: [&str; 20] = [
         "/",
         "/",
         "/",
@@ -313,35 +306,16 @@ fn mangle(rolls: &[u8]) -> String {
         "/x/%c0%ae%c0%ae/",
         "\\.\\",
         "/%2e%252e/../",
-        "%EF%BC%8F",
-        "%e2%88%95",
-        "%c2%a5",
-        "/(S(x))/",
     ];
-    const AFTER_SEGMENT: [&str; 19] = [
-        "", "", "", "", "", ";", ";x", ";x=1", "%3bx", ".", "%2e", "%20", "%00", "%2500", "..", "%0a", "+",
-        "%85", "%c2%a0",
-    ];
-    const END: [&str; 23] = [
+    const AFTER_SEGMENT: [&str; 16] =
+        ["", "", "", "", "", ";", ";x", ";x=1", "%3bx", ".", "%2e", "%20", "%00", "%2500", "..", "%0a"];
+    const END: [&str; 20] = [
         "", "", "", "/", "//", "/.", "%00", "%00.png", "%20", ".", "%3f", "%3Fa=b", "%23x", ";a/b", "%0a",
-        "/x/..", "\\", "%2f", "/%2e", "%253f", ".json", ".json/", "%2exml",
+        "/x/..", "\\", "%2f", "/%2e", "%253f",
     ];
     let mut dice = Dice(rolls.iter());
-    let mut path = String::from(dice.pick(&[
-        "/",
-        "/",
-        "/",
-        "//",
-        "/./",
-        "/x/../",
-        "/../",
-        "/\\",
-        "/%2e/",
-        "/%2f",
-        "/index.php/",
-        "/a/b.cgi%2f",
-        "/(S(x))/",
-    ]));
+    let mut path =
+        String::from(dice.pick(&["/", "/", "/", "//", "/./", "/x/../", "/../", "/\\", "/%2e/", "/%2f"]));
     for (index, segment) in ["v1", "charges"].iter().enumerate() {
         if index > 0 {
             path.push_str(dice.pick(&BETWEEN));

@@ -224,7 +224,7 @@ impl Stream {
         let Some(head) = head(&parts, scheme) else { return Err(not_sent(NotSentCause::Unwritten, None)) };
         let spare = match &body {
             RequestBody::Whole(whole) => Some(RequestBody::Whole(whole.clone())),
-            RequestBody::Stream(_) => None,
+            RequestBody::Stream(_) | RequestBody::Hashed(_) => None,
         };
         match self.sender.try_send_request(Request::from_parts(head, body)).await {
             Ok(response) => Ok(response),

@@ -1,0 +1,71 @@
+//! Clients that send or take too slowly: they lose their connection before they hold anybody up.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::harness::{Config, Proxy, Request, Upstream, eventually};
+
+/// 100 bytes per second, or so.
+const RATE: &str = "min_body_rate = \"100B\"\nmin_body_rate_window = \"1s\"";
+
+/// Sends a body byte by byte, ten times a second, until the proxy has had enough. Returns what it says.
+async fn dribble(proxy: &Proxy, request: &Request) -> crate::harness::Response {
+    let mut client = proxy.client().await;
+    client.send_bytes(request.head_bytes()).await;
+    for byte in request.body_bytes() {
+        client.try_send_bytes([byte]).await;
+        tokio::select! {
+            response = client.response() => return response,
+            () = sleep(Duration::from_millis(100)) => {}
+        }
+    }
+    client.response().await
+}
+
+#[tokio::test]
+async fn a_body_that_dribbles_in_is_refused_and_takes_no_key() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).server(RATE).start().await;
+    let body = "x".repeat(600);
+    for request in [Request::charge("k").body(&body), Request::charge("k").chunked(&[&body])] {
+        dribble(&proxy, &request).await.expect_problem(408, "request-timeout");
+    }
+    upstream.expect_nothing();
+    proxy.charge("k").await.expect_status(201);
+}
+
+#[tokio::test]
+async fn a_body_that_dribbles_through_is_cut_off() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).server(RATE).start().await;
+    let request = Request::post("/elsewhere").body("x".repeat(600));
+    dribble(&proxy, &request).await.expect_problem(408, "request-timeout");
+    assert!(!upstream.only().is_whole, "half an upload looks whole");
+    // Calls of gRPC may be silent for as long as they like.
+    let call = Request::post("/package.Service/Call").field("Content-Type", "application/grpc");
+    let mut client = proxy.client().await;
+    client.send_bytes(call.field("Content-Length", "2").head_bytes()).await;
+    client.send_bytes("x").await;
+    sleep(Duration::from_millis(1500)).await;
+    client.send_bytes("x").await;
+    client.response().await.expect_status(201);
+}
+
+#[tokio::test]
+async fn a_body_that_keeps_the_rate_in_small_pieces_is_taken() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).server(RATE).start().await;
+    for path in ["/v1/charges", "/elsewhere"] {
+        let request = Request::post(path).key("k").body("x".repeat(700));
+        let mut client = proxy.client().await;
+        client.send_bytes(request.head_bytes()).await;
+        for piece in request.body_bytes().chunks(50) {
+            client.send_bytes(piece).await;
+            sleep(Duration::from_millis(200)).await;
+        }
+        client.response().await.expect_status(201);
+    }
+    eventually("both were whole", async || upstream.seen().iter().filter(|seen| seen.is_whole).count() == 2)
+        .await;
+}
