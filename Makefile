@@ -5,7 +5,9 @@ IMAGE ?= oncegate
 
 .PHONY: help
 help:
-	@echo 'make test    run all tests (Node, and h11 from PyPI; installed if root may)'
+	@echo 'make test    run all tests (curl, nginx, Node, h11 from PyPI; installed if root may)'
+	@echo 'make soak    2,000 slow-loris clients and 500 slow readers for a minute, beside some that must be served'
+	@echo 'make fuzz    each fuzz target for SECONDS_EACH seconds, 10 by default (cargo-fuzz)'
 	@echo 'make check   formatting, lints, documentation; licences and bans where cargo-deny is installed'
 	@echo 'make bench   CPU time per request beside nginx (wrk and nginx; installed if root may, Linux only)'
 	@echo 'make image   the container image $(IMAGE) (docker, podman or buildah)'
@@ -15,6 +17,15 @@ help:
 test:
 	$(CARGO) test --locked --all-features
 	$(CARGO) run --quiet --locked --example custom_store --features store-contract
+
+# Both ends of every connection are open files of this machine, and most of one process.
+.PHONY: soak
+soak:
+	ulimit -n 16384 && $(CARGO) test --release --locked --test it -- --ignored --nocapture soak::
+
+.PHONY: fuzz
+fuzz:
+	fuzz/run.sh
 
 .PHONY: check
 check:

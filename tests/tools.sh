@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that the readers of other make are there, for the tests that have them read what Oncegate wrote: Node, and
+# Sees to it that the programs of other make are there that the tests run beside Oncegate: curl, nginx, Node, and
 # Python with h11 in target/tools. Installs them where it may; says what is missing where it may not.
 set -eu
 cd "$(dirname "$0")/.."
@@ -7,14 +7,16 @@ cd "$(dirname "$0")/.."
 H11=0.16.0
 
 missing=""
+command -v curl >/dev/null || missing="$missing curl"
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx"
 command -v node >/dev/null || missing="$missing nodejs"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         apt-get update -qq
-        # The packages' names are one word each.
+        # The packages' names are one word each. nginx is started by the tests alone.
         # shellcheck disable=SC2086
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
     else
         echo "the tests need:$missing; install with your package manager (Debian: apt-get install$missing)" >&2
         exit 1

@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Once;
 
 use serde::Deserialize;
+
+use crate::harness::tools;
 
 const PYTHON: &str = "target/tools/bin/python";
 
@@ -41,7 +42,7 @@ impl Reader {
 
     /// Reads each stream by itself.
     pub fn read(self, streams: &[&[u8]]) -> Vec<Reading> {
-        install();
+        tools();
         let mut command = match self {
             Self::H11 => {
                 let mut command = Command::new(PYTHON);
@@ -66,18 +67,6 @@ impl Reader {
         assert_eq!(readings.len(), streams.len(), "{self:?} reads every stream");
         readings
     }
-}
-
-fn install() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        let installed = Command::new("tests/tools.sh").current_dir(root()).output().expect("tests/tools.sh");
-        assert!(
-            installed.status.success(),
-            "tests/tools.sh: {}",
-            String::from_utf8_lossy(&installed.stderr).trim()
-        );
-    });
 }
 
 fn root() -> &'static Path {

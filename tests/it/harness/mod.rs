@@ -13,6 +13,7 @@ mod reply;
 mod request;
 mod response;
 mod tls_front;
+mod tools;
 mod upstream;
 mod wire;
 
@@ -25,6 +26,7 @@ pub use reply::{Gate, Reply};
 pub use request::Request;
 pub use response::Response;
 pub use tls_front::{Authority, Front, Shaken, TlsFront};
+pub use tools::tools;
 pub use upstream::{DeadEndpoint, Seen, StuckEndpoint, Upstream};
 
 use std::future::Future;

@@ -1,0 +1,244 @@
+//! Many clients that hold the proxy up, beside some that behave: those are served without an error, and the proxy's memory
+//! does not grow. The proxy runs as a process of its own, so that its memory can be told.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::harness::{Client, Request, aside, eventually};
+
+/// What is sent to slow readers: more than fits into the sockets on its way.
+const LARGE_BYTES: usize = 32 * 1024 * 1024;
+
+/// By how much the memory may move while nothing is gained or lost.
+const TOLERANCE_KIB: u64 = 16 * 1024;
+
+/// How many clients behave.
+const WELL_BEHAVED: usize = 4;
+
+/// How many clients of which kind there are.
+#[derive(Clone, Copy, Debug)]
+struct Soak {
+    /// They send a head, and every other one a body, byte by byte.
+    slow_loris: usize,
+    /// They take an answer byte by byte.
+    slow_readers: usize,
+    /// For how long the others must be served, once those are there.
+    lasts: Duration,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_hold_nobody_up() {
+    soak(Soak { slow_loris: 200, slow_readers: 50, lasts: Duration::from_secs(2) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a minute, and 6,000 open files: `make soak`"]
+async fn thousands_of_slow_clients_hold_nobody_up_for_a_minute() {
+    soak(Soak { slow_loris: 2000, slow_readers: 500, lasts: Duration::from_secs(60) }).await;
+}
+
+#[expect(clippy::print_stdout, reason = "`make soak` is run for these figures")]
+async fn soak(soak: Soak) {
+    let upstream = upstream().await;
+    let proxy = Process::start(upstream);
+    let (slow, reading) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut attackers = JoinSet::new();
+    for number in 0..soak.slow_loris {
+        attackers.spawn(slow_loris(proxy.address, number, Arc::clone(&slow)));
+    }
+    for _ in 0..soak.slow_readers {
+        attackers.spawn(slow_reader(proxy.address, Arc::clone(&reading)));
+    }
+    eventually("all slow clients are there", async || {
+        slow.load(Ordering::SeqCst) >= soak.slow_loris && reading.load(Ordering::SeqCst) >= soak.slow_readers
+    })
+    .await;
+    // What the first requests make the proxy allocate belongs to the beginning.
+    well_behaved(proxy.address, 0, Instant::now() + Duration::from_millis(500)).await;
+    let memory_before = proxy.resident_kib();
+    let until = Instant::now() + soak.lasts;
+    let mut clients = JoinSet::new();
+    for number in 1..=WELL_BEHAVED {
+        clients.spawn(well_behaved(proxy.address, number, until));
+    }
+    let mut latencies = Vec::new();
+    while let Some(served) = clients.join_next().await {
+        latencies.extend(served.expect("every request of a well-behaved client is served"));
+    }
+    let memory_after = proxy.resident_kib();
+    latencies.sort();
+    let percentile = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+    println!(
+        "{soak:?}: {} requests served, none failed; p50 {:?}, p99 {:?}, longest {:?}; resident memory {} KiB before, \
+         {} KiB after; {} slow clients came, {} answers were read slowly",
+        latencies.len(),
+        percentile(50),
+        percentile(99),
+        percentile(100),
+        memory_before,
+        memory_after,
+        slow.load(Ordering::SeqCst),
+        reading.load(Ordering::SeqCst),
+    );
+    assert!(
+        memory_after <= memory_before + TOLERANCE_KIB,
+        "memory grew from {memory_before} to {memory_after} KiB"
+    );
+    attackers.abort_all();
+}
+
+/// Sends GETs, new keys and repeated ones until then, and returns how long each took.
+async fn well_behaved(address: SocketAddr, number: usize, until: Instant) -> Vec<Duration> {
+    let mut client = Client::connect(address).await;
+    let mut latencies = Vec::new();
+    for count in 0.. {
+        if Instant::now() >= until {
+            break;
+        }
+        let charge = Request::charge(&format!("k-{number}-{count}"));
+        for (request, is_replay) in [(Request::get("/small"), false), (charge.clone(), false), (charge, true)]
+        {
+            let begun = Instant::now();
+            let answer = client.request(&request).await;
+            latencies.push(begun.elapsed());
+            assert_eq!((answer.status, answer.is_replay()), (200, is_replay), "{request:?}: {answer:?}");
+        }
+    }
+    latencies
+}
+
+/// One byte a second, and again when the proxy has had enough.
+async fn slow_loris(address: SocketAddr, number: usize, arrived: Arc<AtomicUsize>) {
+    loop {
+        let Ok(mut stream) = TcpStream::connect(address).await else { continue };
+        let mut begin = b"POST /v1/charges HTTP/1.1\r\nHost: api.test\r\n".to_vec();
+        if number.is_multiple_of(2) {
+            begin.extend(format!("Idempotency-Key: slow-{number}\r\nContent-Length: 1000\r\n\r\n").bytes());
+        }
+        let mut sent = stream.write_all(&begin).await;
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while sent.is_ok() {
+            sleep(Duration::from_secs(1)).await;
+            sent = stream.write_all(b"x").await;
+        }
+    }
+}
+
+/// A kilobyte a second of a large answer, and again when the proxy has had enough.
+async fn slow_reader(address: SocketAddr, arrived: Arc<AtomicUsize>) {
+    loop {
+        let Ok(mut stream) = TcpStream::connect(address).await else { continue };
+        SockRef::from(&stream).set_recv_buffer_size(4096).expect("SO_RCVBUF");
+        let sent = stream.write_all(b"GET /large HTTP/1.1\r\nHost: api.test\r\n\r\n").await;
+        let mut some = [0; 1024];
+        let mut read = if sent.is_ok() { stream.read(&mut some).await } else { Ok(0) };
+        arrived.fetch_add(1, Ordering::SeqCst);
+        while matches!(read, Ok(1..)) {
+            sleep(Duration::from_secs(1)).await;
+            read = stream.read(&mut some).await;
+        }
+    }
+}
+
+/// Answers with a small or, where the target asks for it, with a large body.
+async fn upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(aside(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(aside(serve(stream)));
+        }
+    }));
+    address
+}
+
+async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+    let piece = vec![b'x'; 64 * 1024];
+    let mut request = Vec::new();
+    loop {
+        request.clear();
+        // Bodies are shorter than the pieces in which they come.
+        while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+            if stream.read_buf(&mut request).await? == 0 {
+                return Ok(());
+            }
+        }
+        if request.starts_with(b"GET /large") {
+            stream
+                .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE_BYTES}\r\n\r\n").as_bytes())
+                .await?;
+            for _ in 0..LARGE_BYTES / piece.len() {
+                stream.write_all(&piece).await?;
+            }
+        } else {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await?;
+        }
+    }
+}
+
+/// The program itself.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    _config: tempfile::NamedTempFile,
+    /// Kept open, though nobody reads what else is logged.
+    _log: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(upstream: SocketAddr) -> Self {
+        let config = tempfile::NamedTempFile::new().expect("a file");
+        // Keys are forgotten at once: what grows is no record.
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n[log]\naccess = false\n[store]\nkind = \"memory\"\nprune_interval = \"1s\"\n\
+             [upstreams.legacy]\nendpoints = [\"http://{upstream}\"]\n[idempotency]\nttl = \"1s\"\n\
+             [[routes]]\nname = \"charges\"\npath = \"/v1/charges\"\nupstream = \"legacy\"\n\
+             [[routes]]\nname = \"rest\"\npath = \"/{{*rest}}\"\nupstream = \"legacy\"\nguarded = false\n"
+        );
+        fs::write(config.path(), text).expect("a file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_oncegate"))
+            .args(["run", "--config"])
+            .arg(config.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program");
+        let mut log = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let address = log.by_ref().map_while(Result::ok).find_map(|line| address_in(&line));
+        Self { address: address.expect("it says where it listens"), child, _config: config, _log: log }
+    }
+
+    /// What of its memory is in use, in KiB.
+    fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended, which its clients have noticed then.
+        self.child.kill().unwrap_or(());
+        drop(self.child.wait());
+    }
+}
+
+/// The first address in a line of the log.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let from = line.find("127.0.0.1:")?;
+    let rest = &line[from..];
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
