@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,7 +16,7 @@ use tracing::{info, warn};
 use crate::config::{Settings, StoreSettings};
 use crate::guard::Guard;
 use crate::proxy::{Proxy, SetupError};
-use crate::server::{self, BindError};
+use crate::server::{self, BindError, Server, TlsError, TlsServer};
 use crate::store::memory::MemoryStore;
 use crate::store::{Store, StoreError};
 
@@ -32,7 +31,8 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct App {
     guard: Guard,
     proxy: Arc<Proxy>,
-    server: Arc<server::Params>,
+    server: server::Params,
+    tls: Option<Arc<TlsServer>>,
     /// Guarded requests whose clients are gone, and records that the store has not taken yet.
     work: TaskTracker,
     listeners: Vec<TcpListener>,
@@ -53,6 +53,9 @@ pub enum BuildError {
     /// Two routes tie, or an upstream cannot be used.
     #[error(transparent)]
     Proxy(#[from] SetupError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store cannot be used.
     #[error("the store cannot be set up: {0}")]
     Store(#[from] StoreError),
@@ -91,9 +94,11 @@ impl App {
         let work = TaskTracker::new();
         let guard = Guard::new(store, settings.guard, work.clone());
         let proxy = Proxy::new(&settings.proxy, settings.log.access, guard.clone(), work.clone())?;
+        let http2 = settings.server.http2.is_some();
+        let tls = settings.server.tls.clone().map(|params| TlsServer::new(params, http2)).transpose()?;
         let mut listeners = Vec::new();
-        for address in &settings.server.listen {
-            listeners.push(server::bind(*address).await?);
+        for listener in &settings.server.listeners {
+            listeners.push(server::bind(listener.address).await?);
         }
         let admin = match settings.server.admin_listen {
             Some(address) => Some(server::bind(address).await?),
@@ -101,8 +106,8 @@ impl App {
         };
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
-        let (proxy, server) = (Arc::new(proxy), Arc::new(settings.server));
-        Ok(Self { guard, proxy, server, work, listeners, admin, addresses, admin_address })
+        let (proxy, server, tls) = (Arc::new(proxy), settings.server, tls.map(Arc::new));
+        Ok(Self { guard, proxy, server, tls, work, listeners, admin, addresses, admin_address })
     }
 
     /// Where clients connect.
@@ -120,20 +125,23 @@ impl App {
     /// Serves until `shutdown`, then drains: no new connections, what was begun is finished. Ends when all is done, when
     /// the grace is over, or at `abort`; what is unfinished then goes on for as long as the runtime does.
     pub async fn run(self, shutdown: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Drained {
-        let Self { guard, proxy, server, work, listeners, admin, .. } = self;
+        let Self { guard, proxy, server: params, tls, work, listeners, admin, .. } = self;
         let (stop, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(true)));
-        let (accepting, connections) = (TaskTracker::new(), TaskTracker::new());
-        let places = Arc::new(Semaphore::new(server.max_connections.min(Semaphore::MAX_PERMITS)));
-        for listener in listeners {
-            let (proxy, server, places) = (proxy.clone(), server.clone(), places.clone());
-            let serving = server::serve(listener, proxy, server, places, connections.clone(), stop.clone());
-            drop(accepting.spawn(serving));
+        let (accepting, shutdown_grace) = (TaskTracker::new(), params.shutdown_grace);
+        let ways = params.listeners.clone();
+        let server = Arc::new(Server::new(params, proxy.clone(), tls.clone()));
+        let connections = server.connections().clone();
+        for (listener, how) in listeners.into_iter().zip(ways) {
+            drop(accepting.spawn(server.clone().serve(listener, how, stop.clone())));
         }
         let ended = CancellationToken::new();
         let _ended_with_run = ended.clone().drop_guard();
         spawn_until(&ended, async move { guard.prune_forever().await });
         spawn_until(&ended, sweep_forever(proxy.clone()));
         proxy.health_checks().for_each(|check| spawn_until(&ended, check));
+        if let Some(tls) = tls {
+            spawn_until(&ended, tls.reload_forever());
+        }
         if let Some(admin) = admin {
             spawn_until(&ended, server::admin::serve(admin, ready.clone()));
         }
@@ -159,7 +167,7 @@ impl App {
         tokio::select! {
             biased;
             () = finished => info!("drained"),
-            () = sleep(server.shutdown_grace) => {
+            () = sleep(shutdown_grace) => {
                 let (connections, unfinished) = (connections.len(), unfinished());
                 warn!(connections, unfinished, "the grace is over; what is unfinished will read as unknown");
             }

@@ -89,6 +89,9 @@ fn what_the_shipped_file_comments_out_is_the_default() {
         "request_headers",
         "response_headers",
         "cors_origins",
+        "tls",
+        "address",
+        "proxy_protocol",
     ];
     let mut uncommented = String::new();
     for line in shipped.lines() {

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Sees to it that the programs of other make are there that the tests run beside Oncegate: curl, nginx, Node, and
-# Python with h11 in target/tools. Installs them where it may; says what is missing where it may not.
+# Sees to it that the programs of other make are there that the tests run beside Oncegate: curl, openssl, h2load,
+# nginx, Node, and Python with h11 in target/tools. Installs them where it may; says what is missing where it may not.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,8 @@ H11=0.16.0
 missing=""
 command -v curl >/dev/null || missing="$missing curl"
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx"
+command -v openssl >/dev/null || missing="$missing openssl"
+command -v h2load >/dev/null || missing="$missing nghttp2-client"
 command -v node >/dev/null || missing="$missing nodejs"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ]; then

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytesize::{GIB, KIB, MIB};
 
+use crate::server::Http2Params;
+
 /// `[server] listen`: every address, port 8080.
 pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
 /// `[server] shutdown_grace`: what orchestrators wait before they kill.
@@ -19,6 +21,24 @@ pub(super) const MAX_HEADER_BYTES: u64 = 64 * KIB;
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// `[server] header_timeout`.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// `[server] idle_timeout`.
+pub(super) const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// `[server] tls.handshake_timeout`.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// `[server] tls.reload_interval`.
+pub(super) const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// `[server.http2]`: HTTP/2 is spoken, within these bounds.
+pub(super) const HTTP2: Http2Params = Http2Params {
+    max_concurrent_streams: 100,
+    max_attempts: 200,
+    max_pending_resets: 20,
+    max_error_resets: 100,
+    // What a client on another continent fills a fast line with.
+    stream_window_bytes: 256 * 1024,
+    connection_window_bytes: 1024 * 1024,
+    ping_interval: Duration::from_secs(30),
+    ping_timeout: Duration::from_secs(20),
+};
 /// `[server] max_guarded_in_flight`.
 pub(super) const MAX_GUARDED_IN_FLIGHT: usize = 10_000;
 /// `[server] max_buffered_bytes`.

@@ -11,13 +11,14 @@ use http::{HeaderName, HeaderValue};
 use self::upstream::write_upstream;
 use super::idempotency::Fingerprint;
 use super::words::{
-    FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN, REQUEST_BODY,
-    word,
+    CLIENT_AUTH, FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN,
+    REQUEST_BODY, word,
 };
 use super::{Settings, StoreSettings, wording};
 use crate::guard::OnInFlight;
 use crate::idempotency::BodyRule;
 use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, MinRate, Route};
+use crate::server::{self, CertificateParams, ClientAuthParams, Http2Params, ListenerParams, TlsParams};
 use crate::store::memory::MemoryParams;
 
 /// What `settings` would run, on several lines.
@@ -31,14 +32,20 @@ pub fn describe(settings: &Settings) -> String {
 
 fn write(settings: &Settings, out: &mut String) -> fmt::Result {
     writeln!(out, "listeners")?;
-    for address in &settings.server.listen {
-        writeln!(out, "  requests  {address}")?;
+    for listener in &settings.server.listeners {
+        writeln!(out, "  requests  {}{}", listener.address, protocols(listener, &settings.server))?;
     }
     match settings.server.admin_listen {
         Some(address) => writeln!(out, "  admin     {address}")?,
         None => writeln!(out, "  admin     none")?,
     }
     write_server(settings, out)?;
+    if let Some(tls) = &settings.server.tls {
+        write_tls(tls, out)?;
+    }
+    if let Some(http2) = &settings.server.http2 {
+        write_http2(http2, out)?;
+    }
     for upstream in &settings.proxy.upstreams {
         write_upstream(upstream, out)?;
     }
@@ -65,6 +72,7 @@ fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
         ("shutdown_grace", server.shutdown_grace),
         ("write_timeout", server.write_timeout),
         ("header_timeout", server.header_timeout),
+        ("idle_timeout", server.idle_timeout),
     ] {
         writeln!(out, "  {name} = \"{}\"", wording::duration(value))?;
     }
@@ -88,6 +96,10 @@ fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
     ] {
         writeln!(out, "  {name} = {count}")?;
     }
+    match server.max_connections_per_address {
+        Some(count) => writeln!(out, "  max_connections_per_address = {count}")?,
+        None => writeln!(out, "  max_connections_per_address = false")?,
+    }
     let trusted = proxy.trusted_proxies.iter().map(ToString::to_string);
     writeln!(out, "  trusted_proxies = {}", wording::list(trusted))?;
     writeln!(out, "  request_id = {}", proxy.request_id)?;
@@ -96,6 +108,31 @@ fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
         writeln!(out, "  documentation_url = \"{url}\"")?;
     }
     writeln!(out, "  access log = {}", settings.log.access)
+}
+
+fn write_http2(http2: &Http2Params, out: &mut String) -> fmt::Result {
+    writeln!(out, "\nHTTP/2")?;
+    writeln!(out, "  max_concurrent_streams = {}", http2.max_concurrent_streams)?;
+    writeln!(out, "  max_attempts = {}", http2.max_attempts)?;
+    writeln!(out, "  max_pending_resets = {}", http2.max_pending_resets)?;
+    writeln!(out, "  max_error_resets = {}", http2.max_error_resets)?;
+    writeln!(out, "  stream_window = \"{}\"", wording::size(http2.stream_window_bytes.into()))?;
+    writeln!(out, "  connection_window = \"{}\"", wording::size(http2.connection_window_bytes.into()))?;
+    writeln!(out, "  ping_interval = \"{}\"", wording::duration(http2.ping_interval))?;
+    writeln!(out, "  ping_timeout = \"{}\"", wording::duration(http2.ping_timeout))
+}
+
+fn write_tls(tls: &TlsParams, out: &mut String) -> fmt::Result {
+    writeln!(out, "\nTLS")?;
+    for CertificateParams { cert, key } in &tls.certificates {
+        writeln!(out, "  cert = \"{}\", key = \"{}\"", cert.display(), key.display())?;
+    }
+    if let Some(ClientAuthParams { ca, required }) = &tls.client_auth {
+        writeln!(out, "  client_ca = \"{}\"", ca.display())?;
+        writeln!(out, "  client_auth = \"{}\"", word(&CLIENT_AUTH, required))?;
+    }
+    writeln!(out, "  handshake_timeout = \"{}\"", wording::duration(tls.handshake_timeout))?;
+    writeln!(out, "  reload_interval = \"{}\"", wording::duration(tls.reload_interval))
 }
 
 /// What a route does beside guarding.
@@ -124,6 +161,17 @@ fn write_changes(key: &str, changes: &HeaderChanges, out: &mut String) -> fmt::R
 
 fn text(value: &HeaderValue) -> String {
     value.to_str().unwrap_or_default().to_owned()
+}
+
+fn protocols(listener: &ListenerParams, server: &server::Params) -> String {
+    let versions = if server.http2.is_some() { "HTTP/1.1 and HTTP/2" } else { "HTTP/1.1" };
+    let tls = server.tls.as_ref().filter(|_| listener.tls);
+    let certificates = tls.and_then(|tls| tls.client_auth.as_ref()).map_or("", |auth| {
+        if auth.required { ", client certificates required" } else { ", client certificates optional" }
+    });
+    let tls = if tls.is_some() { " over TLS" } else { "" };
+    let behind = if listener.proxy_protocol { ", behind the PROXY protocol" } else { "" };
+    format!("  {versions}{tls}{certificates}{behind}")
 }
 
 /// Each column as wide as its widest cell.
@@ -292,6 +340,7 @@ fn caller(source: &CallerSource) -> String {
     match source {
         CallerSource::Header(name) => format!("header:{name}"),
         CallerSource::Cookie(name) => format!("cookie:{name}"),
+        CallerSource::ClientCert => "client-cert".to_owned(),
     }
 }
 

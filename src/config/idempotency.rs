@@ -174,6 +174,7 @@ impl Idempotency {
             || self.caller.value.iter().any(|source| match source {
                 CallerSource::Header(header) => header == name,
                 CallerSource::Cookie(_) => name == "cookie",
+                CallerSource::ClientCert => false,
             })
     }
 

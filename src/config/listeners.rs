@@ -2,18 +2,21 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use super::LogSettings;
 use super::callers;
 use super::defaults;
+use super::http2::http2;
 use super::names::{problem_base, socket_address, url};
-use super::reader::{Section, Setting};
+use super::reader::{Item, Section, Setting};
 use super::report::Report;
+use super::tls::tls;
 use super::values::{DAY, HEADER_BYTES, MILLISECOND, SECOND, count, duration, flag, size, some_of, text_as};
 use crate::proxy::policy::MinRate;
-use crate::server;
+use crate::server::{self, ListenerParams};
 
 /// What `[server]` says, beside the listeners' own settings.
 pub(super) struct Server {
@@ -27,20 +30,21 @@ pub(super) struct Server {
     pub(super) min_body_rate: Option<MinRate>,
 }
 
-pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> Server {
+/// Paths of files are relative to `folder`.
+pub(super) fn server_and_admin(root: &mut Section<'_>, folder: &Path, report: &Report<'_>) -> Server {
     let admin_listen = root.section("admin").and_then(admin);
     let mut section = root.section_or_empty("server");
-    if let Some(tls) = section.get("tls") {
-        tls.refuse::<()>("this build has no TLS; end TLS before Oncegate, and remove this setting");
-    }
-    let listen = section.read(
-        "listen",
-        vec![defaults::LISTEN],
-        some_of(text_as(socket_address), "name an address, as in [\"0.0.0.0:8080\"]"),
-    );
-    refuse_shared_address(&listen, admin_listen.as_ref(), report);
+    let has_tls = section.get("tls").is_some();
+    let tls = tls(&mut section, folder);
+    let listeners = addresses(&mut section, has_tls, report);
+    refuse_shared_addresses(&listeners, admin_listen.as_ref(), report);
     let listeners = server::Params {
-        listen: listen.value,
+        listeners: listeners.into_iter().map(|listener| listener.value).collect(),
+        tls,
+        http2: http2(&mut section),
+        max_connections_per_address: section
+            .read("max_connections_per_address", None, max_connections_per_address)
+            .value,
         admin_listen: admin_listen.map(|admin| admin.value),
         shutdown_grace: section
             .read("shutdown_grace", defaults::SHUTDOWN_GRACE, duration(MILLISECOND..=DAY))
@@ -57,6 +61,9 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, report: &Report<'_>) -> S
             .value,
         header_timeout: section
             .read("header_timeout", defaults::HEADER_TIMEOUT, duration(MILLISECOND..=DAY))
+            .value,
+        idle_timeout: section
+            .read("idle_timeout", defaults::SERVER_IDLE_TIMEOUT, duration(MILLISECOND..=DAY))
             .value,
     };
     let server = Server {
@@ -108,19 +115,71 @@ fn admin(mut section: Section<'_>) -> Option<Setting<SocketAddr>> {
     listen
 }
 
-fn refuse_shared_address(
-    listen: &Setting<Vec<SocketAddr>>,
+fn max_connections_per_address(item: &Item<'_>) -> Option<Option<usize>> {
+    match item.value().as_bool() {
+        Some(false) => Some(None),
+        _ => count(1..=1_000_000)(item).map(Some),
+    }
+}
+
+/// `listen` and `[[server.listeners]]`. All speak TLS where there are certificates, unless one says otherwise.
+fn addresses(section: &mut Section<'_>, has_tls: bool, report: &Report<'_>) -> Vec<Setting<ListenerParams>> {
+    let listener = |address| ListenerParams { address, tls: has_tls, proxy_protocol: false };
+    let listed = section.sections("listeners");
+    let otherwise = if listed.is_empty() { vec![listener(defaults::LISTEN)] } else { Vec::new() };
+    let listen = section.read(
+        "listen",
+        otherwise,
+        some_of(
+            |item| text_as(socket_address)(item).map(listener),
+            "name an address, as in [\"0.0.0.0:8080\"]",
+        ),
+    );
+    let mut listeners = listen.each();
+    for mut section in listed {
+        let mend = "write one, as in address = \"0.0.0.0:8443\"";
+        let address = section.require("address", mend, text_as(socket_address));
+        let tls = section.read("tls", has_tls, flag);
+        if tls.value && !has_tls {
+            section.refuse::<()>("tls", "there is no certificate; name one in tls of [server]");
+        }
+        let proxy_protocol = section.read("proxy_protocol", false, flag).value;
+        listeners.extend(address.map(|address| {
+            address.map(|address| ListenerParams { address, tls: tls.value, proxy_protocol })
+        }));
+        section.finish();
+    }
+    refuse_doubled_addresses(&listeners, report);
+    if has_tls && listeners.iter().all(|listener| !listener.value.tls) {
+        report.warning(section.place(), "`tls`: no listener speaks TLS, so this has no effect; remove it");
+    }
+    listeners
+}
+
+fn refuse_doubled_addresses(listeners: &[Setting<ListenerParams>], report: &Report<'_>) {
+    for (index, later) in listeners.iter().enumerate() {
+        let address = later.value.address;
+        let is_taken = listeners.iter().take(index).any(|earlier| earlier.value.address == address);
+        if let Some(at) = later.at().filter(|_| is_taken && address.port() != 0) {
+            report.mistake(at, format!("`address`: {address} is listened on already; remove one of the two"));
+        }
+    }
+}
+
+fn refuse_shared_addresses(
+    listeners: &[Setting<ListenerParams>],
     admin: Option<&Setting<SocketAddr>>,
     report: &Report<'_>,
 ) {
     let Some(admin) = admin else { return };
-    let collides = |own: &&SocketAddr| {
+    let addresses = listeners.iter().map(|listener| listener.value.address);
+    let collides = |own: &SocketAddr| {
         let same_ip =
             own.ip() == admin.value.ip() || own.ip().is_unspecified() || admin.value.ip().is_unspecified();
         same_ip && own.port() == admin.value.port() && own.port() != 0
     };
     if let Some(at) = admin.at()
-        && let Some(own) = listen.value.iter().find(collides)
+        && let Some(own) = addresses.into_iter().find(collides)
     {
         let admin = admin.value;
         report.mistake(

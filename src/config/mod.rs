@@ -10,6 +10,7 @@ mod callers;
 mod changes;
 mod defaults;
 mod describe;
+mod http2;
 mod idempotency;
 mod listeners;
 mod names;
@@ -20,6 +21,7 @@ mod report;
 mod routes;
 mod store;
 mod syntax;
+mod tls;
 mod upstreams;
 mod values;
 mod wording;
@@ -112,7 +114,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     parse(&text, &path.display().to_string())
 }
 
-/// Reads `text` as a file that messages call `file_name`.
+/// Reads `text` as a file that messages call `file_name`. The files that it names are beside that one.
 ///
 /// # Errors
 ///
@@ -120,7 +122,10 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, ConfigError> {
     let report = Report::new(text);
     let document = syntax::document(text, &report);
-    let settings = document.as_ref().map(|document| settings(Section::root(document, &report), &report));
+    let settings = document.as_ref().map(|document| {
+        let folder = Path::new(file_name).parent().unwrap_or_else(|| Path::new(""));
+        settings(Section::root(document, &report), folder, &report)
+    });
     let (mistakes, warnings) = report.finish();
     match settings {
         Some(settings) if mistakes.is_empty() => Ok(Loaded { settings, warnings }),
@@ -128,10 +133,10 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, ConfigError> {
     }
 }
 
-fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
-    let server = listeners::server_and_admin(&mut root, report);
+fn settings(mut root: Section<'_>, folder: &Path, report: &Report<'_>) -> Settings {
+    let server = listeners::server_and_admin(&mut root, folder, report);
     let log = listeners::log(&mut root);
-    let upstreams = upstreams::upstreams(&mut root, report);
+    let upstreams = upstreams::upstreams(&mut root, folder, report);
 
     let mut section = root.section_or_empty("idempotency");
     let base = Idempotency::read(&mut section, Idempotency::defaults());
@@ -145,6 +150,7 @@ fn settings(mut root: Section<'_>, report: &Report<'_>) -> Settings {
     let guarded = || routes.iter().filter_map(|route| route.idempotency.as_ref());
     for settings in guarded() {
         promise::weakened(settings, report);
+        promise::refuse_callers_without_certificate(settings, &server.listeners, report);
         promise::oversized_answers(settings, &store.max_bytes, report);
         promise::refuse_bodies(settings, &server.max_buffered_bytes, report);
     }

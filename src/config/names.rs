@@ -147,16 +147,18 @@ pub(super) fn method(text: &str) -> Result<Method, String> {
     Ok(method)
 }
 
-/// A mark that tells callers apart: `header:<name>` or `cookie:<name>`.
+/// A mark that tells callers apart: `header:<name>`, `cookie:<name>` or `client-cert`.
 pub(super) fn caller(text: &str) -> Result<CallerSource, String> {
     match text.split_once(':') {
         Some(("header", name)) => request_mark(name).map(CallerSource::Header),
         Some(("cookie", name)) if field(name).is_ok() => Ok(CallerSource::Cookie(name.to_owned())),
-        Some(("cookie", name)) => Err(format!("\"{name}\" is no cookie name; write one, as in \"cookie:session\"")),
-        _ if text == "client-cert" => {
-            Err("client certificates need TLS, which this build lacks; use \"header:<name>\" or \"cookie:<name>\"".to_owned())
+        Some(("cookie", name)) => {
+            Err(format!("\"{name}\" is no cookie name; write one, as in \"cookie:session\""))
         }
-        _ => Err(format!("\"{text}\" tells no callers apart; write \"header:<name>\" or \"cookie:<name>\"")),
+        _ if text == "client-cert" => Ok(CallerSource::ClientCert),
+        _ => Err(format!(
+            "\"{text}\" tells no callers apart; write \"header:<name>\", \"cookie:<name>\" or \"client-cert\""
+        )),
     }
 }
 

@@ -11,7 +11,8 @@ use super::reader::Setting;
 use super::report::Report;
 use super::wording;
 use crate::idempotency::OnUnknown;
-use crate::proxy::policy::OnStoreError;
+use crate::proxy::policy::{CallerSource, OnStoreError};
+use crate::server;
 
 const WITHOUT_WAITING: &str =
     "this has no effect unless duplicates wait; write on_in_flight = \"wait\" beside it, or remove it";
@@ -60,6 +61,26 @@ pub(super) fn weakened(settings: &Idempotency, report: &Report<'_>) {
          \"Idempotency-Expires\"",
     );
     released_statuses(settings, report);
+}
+
+/// Refuses to tell callers apart by what no listener asks them for.
+pub(super) fn refuse_callers_without_certificate(
+    settings: &Idempotency,
+    server: &server::Params,
+    report: &Report<'_>,
+) {
+    let is_asked_for = server.listeners.iter().any(|listener| listener.tls)
+        && server.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
+    if let Some(at) = settings.caller.at()
+        && settings.caller.value.contains(&CallerSource::ClientCert)
+        && !is_asked_for
+    {
+        report.mistake(
+            at,
+            "`caller`: no listener asks for client certificates, so \"client-cert\" tells nobody apart; name who vouches for \
+             clients in `client_ca` of `tls`, or name another mark",
+        );
+    }
 }
 
 fn released_statuses(settings: &Idempotency, report: &Report<'_>) {

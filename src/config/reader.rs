@@ -58,9 +58,22 @@ impl<T> Setting<T> {
         }
     }
 
+    /// What is made of the value, in its place.
+    pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Setting<U> {
+        Setting { value: make(self.value), origin: self.origin }
+    }
+
     /// Whether its own mistake was reported, so that comparing it with others would only make noise.
     pub(super) const fn is_mistaken(&self) -> bool {
         matches!(self.origin, Origin::Mistaken)
+    }
+}
+
+impl<T> Setting<Vec<T>> {
+    /// The elements as settings of their own, all of the place of the list.
+    pub(super) fn each(self) -> Vec<Setting<T>> {
+        let origin = self.origin;
+        self.value.into_iter().map(|value| Setting { value, origin }).collect()
     }
 }
 
@@ -129,11 +142,7 @@ impl<'a> Section<'a> {
     /// The table under `key`.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Self> {
         let item = self.get(key)?;
-        // Within an array, TOML leaves the second brackets out.
-        let title = match self.title.starts_with('[') {
-            true => format!("[{}.{key}]", self.title.trim_matches(['[', ']'])),
-            false => format!("[{key}]"),
-        };
+        let title = format!("[{}]", self.path_of(key));
         match item.value.get_ref().as_table() {
             Some(table) => Some(Self::at(title, table, item.at(), self.report)),
             None => item.refuse(format!("this is no table; write its settings under a line {title}")),
@@ -143,7 +152,7 @@ impl<'a> Section<'a> {
     /// The table under `key`, or an empty one if the file does not have it.
     pub(super) fn section_or_empty(&mut self, key: &'static str) -> Self {
         self.section(key).unwrap_or_else(|| Section {
-            title: format!("[{key}]"),
+            title: format!("[{}]", self.path_of(key)),
             table: None,
             at: 0,
             report: self.report,
@@ -175,7 +184,7 @@ impl<'a> Section<'a> {
     /// The tables of the array under `key`, in the order of the file.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<Self> {
         let Some(item) = self.get(key) else { return Vec::new() };
-        let title = format!("[[{key}]]");
+        let title = format!("[[{}]]", self.path_of(key));
         let mend = format!("start each one with a line {title}");
         let Some(values) = item.value.get_ref().as_array() else {
             item.refuse::<()>(format!("this is no list of tables; {mend}"));
@@ -186,6 +195,13 @@ impl<'a> Section<'a> {
             None => Item { value, ..item }.refuse(format!("this is no table; {mend}")),
         };
         values.iter().filter_map(table_of).collect()
+    }
+
+    /// What a table under `key` is called: `server.tls` within `[server]`. Within an array, TOML leaves the second brackets
+    /// out.
+    fn path_of(&self, key: &str) -> String {
+        let own = self.title.trim_matches(['[', ']']);
+        if own == self.title { key.to_owned() } else { format!("{own}.{key}") }
     }
 
     /// How many keys were asked for so far.
@@ -206,6 +222,11 @@ impl<'a> Section<'a> {
     /// Reports a mistake of the table as a whole.
     pub(super) fn mistake(&self, message: impl Into<String>) {
         self.report.mistake(self.at, message);
+    }
+
+    /// Reports a mistake of the value under `key`, which is written.
+    pub(super) fn refuse<T>(&mut self, key: &'static str, message: impl AsRef<str>) -> Option<T> {
+        self.get(key)?.refuse(message)
     }
 
     /// Reports every key that nobody asked for.

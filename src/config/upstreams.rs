@@ -1,6 +1,6 @@
 //! `[upstreams.NAME]`.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use super::defaults;
@@ -20,8 +20,8 @@ pub(super) struct Named {
     pub(super) at: usize,
 }
 
-/// The upstreams in the order of the file.
-pub(super) fn upstreams(root: &mut Section<'_>, report: &Report<'_>) -> Vec<Named> {
+/// The upstreams in the order of the file. Paths of files are relative to `folder`.
+pub(super) fn upstreams(root: &mut Section<'_>, folder: &Path, report: &Report<'_>) -> Vec<Named> {
     let sections = root.named_sections("upstreams");
     if sections.is_empty() {
         root.mistake(
@@ -34,17 +34,17 @@ pub(super) fn upstreams(root: &mut Section<'_>, report: &Report<'_>) -> Vec<Name
         if let Err(wrong) = label(name.get_ref()) {
             report.mistake(at, format!("`upstreams`: {wrong}"));
         }
-        upstreams.push(Named { upstream: upstream(name.get_ref(), section, report), at });
+        upstreams.push(Named { upstream: upstream(name.get_ref(), section, folder, report), at });
     }
     upstreams
 }
 
-fn upstream(name: &str, mut section: Section<'_>, report: &Report<'_>) -> Upstream {
+fn upstream(name: &str, mut section: Section<'_>, folder: &Path, report: &Report<'_>) -> Upstream {
     let mend = "write endpoints = [\"http://host:port\"]";
     let endpoints = section.require("endpoints", mend, some_of(text_as(endpoint), mend));
     let endpoints_at = endpoints.as_ref().and_then(Setting::at);
     let endpoints = endpoints.map(|endpoints| endpoints.value).unwrap_or_default();
-    let tls = tls(&mut section, &endpoints, endpoints_at, report);
+    let tls = tls(&mut section, &endpoints, endpoints_at, folder, report);
     let protocol = section.read("protocol", Protocol::default(), choice(&PROTOCOL)).value;
     let response_timeout =
         section.read("response_timeout", defaults::RESPONSE_TIMEOUT, duration(MILLISECOND..=DAY));
@@ -103,6 +103,7 @@ fn tls(
     section: &mut Section<'_>,
     endpoints: &[Endpoint],
     endpoints_at: Option<usize>,
+    folder: &Path,
     report: &Report<'_>,
 ) -> UpstreamTls {
     let is_wanted = endpoints.iter().any(|endpoint| endpoint.is_tls);
@@ -110,8 +111,9 @@ fn tls(
     let at = own.as_ref().map(Section::place);
     let mut tls = UpstreamTls::default();
     if let Some(own) = &mut own {
-        let mut path =
-            |key| own.read(key, Setting::from(None), |item| text(item).map(PathBuf::from).map(Some)).value;
+        let mut path = |key| {
+            own.read(key, Setting::from(None), |item| text(item).map(|name| Some(folder.join(name)))).value
+        };
         let (cert, key) = (path("cert"), path("key"));
         tls.ca = path("ca");
         tls.server_name =

@@ -32,6 +32,9 @@ pub(super) const PROTOCOL: [(&str, Protocol); 3] =
 pub(super) const UPSTREAM_HOST: [(&str, UpstreamHost); 2] =
     [("client", UpstreamHost::Client), ("upstream", UpstreamHost::Endpoint)];
 
+/// `client_auth`: whether clients without a certificate are refused.
+pub(super) const CLIENT_AUTH: [(&str, bool); 2] = [("required", true), ("optional", false)];
+
 /// The word for `value`.
 pub(super) fn word<'a, T: PartialEq>(words: &[(&'a str, T)], value: &T) -> &'a str {
     words.iter().find(|(_, meaning)| meaning == value).map_or("", |(word, _)| word)

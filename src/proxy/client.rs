@@ -22,6 +22,8 @@ pub struct Client {
     pub connection: Probe,
     /// Its place among the connections, which a tunnel keeps.
     pub place: OwnedSemaphorePermit,
+    /// Its place among those of its address, where these are bounded.
+    pub place_of_address: Option<Share>,
     /// What TLS says of it; `None` on a connection in cleartext.
     pub tls: Option<Tls>,
     /// The guarded requests that may be at work for it at once, where it can leave some behind: one that resets its streams

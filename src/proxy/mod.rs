@@ -57,7 +57,6 @@ use self::forwarded::Trust;
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, MinRate, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
-use self::quota::Share;
 use self::recorder::Recording;
 use self::reply::{Replies, Reply};
 use self::request::{Keyed, Names, Protocol, Whole};
@@ -70,7 +69,7 @@ use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
 use crate::store::StoreError;
 
 pub use self::client::{Client, Tls};
-pub use self::quota::Quota;
+pub use self::quota::{Quota, Share};
 
 /// Serves requests.
 #[derive(Debug)]
@@ -236,7 +235,7 @@ impl Proxy {
             return Box::pin(self.pass(site, parts, body, client, line)).await;
         };
         line.key(&key);
-        let caller = request::caller(&parts.headers, policy)?;
+        let caller = request::caller(&parts.headers, client.tls.as_ref(), policy)?;
         let places = (
             self.guarded_places.take(1).ok_or(Problem::Overloaded)?,
             client.take_attempt().ok_or(Problem::Overloaded)?,

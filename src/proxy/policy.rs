@@ -157,6 +157,8 @@ pub enum CallerSource {
     Header(HeaderName),
     /// All values of a cookie.
     Cookie(String),
+    /// The certificate that the client has shown.
+    ClientCert,
 }
 
 /// What another caller's use of a live key gets.

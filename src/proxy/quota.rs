@@ -28,12 +28,14 @@ impl Quota {
     }
 
     /// How much is taken.
-    pub(super) fn taken(&self) -> u64 {
+    #[must_use]
+    pub fn taken(&self) -> u64 {
         self.0.taken.load(Ordering::Relaxed)
     }
 
     /// A share of `amount`, if there is room.
-    pub(super) fn take(&self, amount: u64) -> Option<Share> {
+    #[must_use]
+    pub fn take(&self, amount: u64) -> Option<Share> {
         let mut share = Share { count: self.0.clone(), amount: 0 };
         share.grow(amount).then_some(share)
     }

@@ -186,6 +186,12 @@ pub fn nothing_here() -> Response<ReplyBody> {
     plain(StatusCode::NOT_FOUND, "not found")
 }
 
+/// The answer to an HTTP/2 request with more fields than are taken. hyper answers the same to one of HTTP/1.1, as bare.
+#[must_use]
+pub fn too_many_fields() -> Response<ReplyBody> {
+    whole(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, HeaderMap::new(), Bytes::new(), HeaderMap::new())
+}
+
 /// Says when the entry will be gone, if the route wants that said.
 pub fn expires(headers: &mut HeaderMap, expires_at: Option<SystemTime>, policy: &GuardPolicy) {
     let Some((name, expires_at)) = policy.expires_header.as_ref().zip(expires_at) else { return };

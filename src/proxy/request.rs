@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method};
 
+use super::client::Tls;
 use super::correlation::X_REQUEST_ID;
 use super::headers::{self, METHOD_OVERRIDES, Protected};
 use super::policy::{CallerSource, GuardPolicy, OnOtherCaller, Params};
@@ -58,9 +59,10 @@ impl Names {
     pub fn new(params: &Params) -> Self {
         let policies = || params.routes.iter().filter_map(|route| route.guard.as_ref());
         let keys = policies().flat_map(|policy| policy.header.iter().cloned());
-        let callers = policies().flat_map(|policy| &policy.caller).map(|source| match source {
-            CallerSource::Header(name) => name.clone(),
-            CallerSource::Cookie(_) => COOKIE,
+        let callers = policies().flat_map(|policy| &policy.caller).filter_map(|source| match source {
+            CallerSource::Header(name) => Some(name.clone()),
+            CallerSource::Cookie(_) => Some(COOKIE),
+            CallerSource::ClientCert => None,
         });
         let own = params.request_id.then_some(X_REQUEST_ID);
         let guarded_methods = policies().flat_map(|policy| policy.methods.iter().cloned()).collect();
@@ -139,12 +141,12 @@ pub fn key_missing(policy: &GuardPolicy) -> Problem {
     Problem::KeyMissing { header: names.join(" or ") }
 }
 
-/// Who calls.
+/// Who calls, by the fields of the request and the certificate of its connection.
 ///
 /// # Errors
 ///
 /// [`Problem::CallerUnstable`] if callers are kept apart by a mark that is new on every try.
-pub fn caller(headers: &HeaderMap, policy: &GuardPolicy) -> Result<CallerHash, Problem> {
+pub fn caller(headers: &HeaderMap, tls: Option<&Tls>, policy: &GuardPolicy) -> Result<CallerHash, Problem> {
     let mut hasher = CallerHasher::new();
     for source in &policy.caller {
         match source {
@@ -161,6 +163,10 @@ pub fn caller(headers: &HeaderMap, policy: &GuardPolicy) -> Result<CallerHash, P
             CallerSource::Cookie(name) => {
                 hasher.mark("cookie", [name.as_bytes()]);
                 hasher.mark(name, cookies(headers, name));
+            }
+            CallerSource::ClientCert => {
+                let certificate = tls.and_then(|tls| tls.certificate.as_ref());
+                hasher.mark("client-cert", certificate.iter().map(|fingerprint| fingerprint.as_slice()));
             }
         }
     }

@@ -14,13 +14,14 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
@@ -29,6 +30,8 @@ use tokio::time::{Sleep, sleep};
 #[derive(Debug)]
 pub struct Socket {
     stream: Arc<Stream>,
+    /// Was read before hyper, and is read again.
+    unread: Bytes,
     max_stall: Duration,
     /// Runs while the peer takes nothing.
     stall: Option<Pin<Box<Sleep>>>,
@@ -79,6 +82,13 @@ impl Stream {
         }
     }
 
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Unix(stream) => stream.ready(interest).await,
+        }
+    }
+
     fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
@@ -121,13 +131,36 @@ impl Socket {
         }
         let stream = Arc::new(stream);
         let probe = Probe { stream: stream.clone(), is_shared: false };
-        (Self { stream, max_stall, stall: None, _place: None }, probe)
+        (Self { stream, unread: Bytes::new(), max_stall, stall: None, _place: None }, probe)
     }
 
     /// Holds `place` until the connection is closed, whatever is spoken on it by then.
     #[must_use]
     pub fn holding(self, place: Option<OwnedSemaphorePermit>) -> Self {
         Self { _place: place, ..self }
+    }
+
+    /// Returns when there is something to read, or the connection has ended.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of a connection that is broken.
+    pub async fn readable(&self) -> io::Result<()> {
+        if self.unread.is_empty() { self.stream.ready(Interest::READABLE).await.map(drop) } else { Ok(()) }
+    }
+
+    /// Puts `bytes`, which were read last, back in front of what is still to be read.
+    pub fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
+    }
+
+    fn read_again(&mut self, buf: &mut ReadBuf<'_>) {
+        let length = self.unread.len().min(buf.remaining());
+        buf.put_slice(&self.unread.split_to(length));
+        if self.unread.is_empty() {
+            // What they stood in is given back.
+            self.unread = Bytes::new();
+        }
     }
 
     /// Reads what is there. A short read has emptied the socket: readiness is cleared as tokio's own streams do, by the
@@ -163,10 +196,15 @@ impl Probe {
         self.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether the peer has closed its sending side or is gone. What it sent before that hides it.
+    /// Whether the peer has closed its sending side or is gone, whatever it sent before: a client of TLS says goodbye.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        self.peek().map_or_else(|error| error.kind() != io::ErrorKind::WouldBlock, |bytes| bytes == 0)
+        let ready = pin!(self.stream.ready(Interest::READABLE));
+        match ready.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
     }
 
     /// Whether the connection is broken. Closing only its sending side does not break it.
@@ -190,7 +228,15 @@ impl Probe {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            self.read_again(buf);
+            return Poll::Ready(Ok(()));
+        }
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             match self.try_read(buf) {

@@ -2,11 +2,16 @@
 //!
 //! Owns connections, their number and their time. Knows requests only as something that the proxy answers.
 
+mod addresses;
 pub mod admin;
 mod alarm;
 mod connection;
 pub mod framing;
+mod http2;
+mod opening;
 mod params;
+mod stream;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,9 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-pub use params::Params;
+pub use params::{CertificateParams, ClientAuthParams, Http2Params, ListenerParams, Params, TlsParams};
+pub use tls::{TlsError, TlsServer};
 
 use crate::proxy::Proxy;
+use addresses::Addresses;
 use connection::Connection;
 
 /// How long accepting pauses when the system has no more sockets to give.
@@ -47,27 +54,47 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|cause| BindError { address, cause })
 }
 
-/// Accepts connections and serves them until `stop`. Connections run on `tracker`, and at most `places` at once: more wait
-/// in the kernel's queue.
-pub async fn serve(
-    listener: TcpListener,
+/// What all listeners for requests share.
+#[derive(Debug)]
+pub struct Server {
+    params: Params,
     proxy: Arc<Proxy>,
-    params: Arc<Params>,
+    tls: Option<Arc<TlsServer>>,
     places: Arc<Semaphore>,
-    tracker: TaskTracker,
-    stop: CancellationToken,
-) {
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        let Some(accepted) = accepted else { continue };
-        let connection = Connection::new(accepted, proxy.clone(), &params);
-        // A token of its own: connections that all asked the same one would wait for each other.
-        let stop = stop.child_token();
-        drop(tracker.spawn(connection.serve(stop)));
+    addresses: Option<Addresses>,
+    connections: TaskTracker,
+}
+
+impl Server {
+    /// A server that hands requests to `proxy`. `tls` is what those listeners speak that have TLS.
+    #[must_use]
+    pub fn new(params: Params, proxy: Arc<Proxy>, tls: Option<Arc<TlsServer>>) -> Self {
+        let places = Arc::new(Semaphore::new(params.max_connections.min(Semaphore::MAX_PERMITS)));
+        let addresses = params.max_connections_per_address.map(Addresses::new);
+        Self { params, proxy, tls, places, addresses, connections: TaskTracker::new() }
+    }
+
+    /// The connections under way.
+    #[must_use]
+    pub const fn connections(&self) -> &TaskTracker {
+        &self.connections
+    }
+
+    /// Accepts connections and serves them until `stop`. As many as there are places at once: more wait in the kernel's
+    /// queue.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, how: ListenerParams, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = accept(&listener, &self.places) => accepted,
+            };
+            let Some(accepted) = accepted else { continue };
+            let connection = Connection::new(accepted, self.clone(), how);
+            // A token of its own: connections that all asked the same one would wait for each other.
+            let stop = stop.child_token();
+            drop(self.connections.spawn(connection.serve(stop)));
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub struct Config {
     rest: String,
     routes: String,
     has_no_rest: bool,
+    has_no_listen: bool,
 }
 
 impl Config {
@@ -80,6 +81,11 @@ impl Config {
         self
     }
 
+    /// Leaves `listen` away: the test has a listener of its own.
+    pub fn only_listener(self) -> Self {
+        Self { has_no_listen: true, ..self }
+    }
+
     /// The file.
     pub fn toml(&self) -> String {
         let addresses: Vec<String> =
@@ -89,8 +95,9 @@ impl Config {
             [] => String::new(),
             addresses => format!("endpoints = [{}]", addresses.join(", ")),
         };
+        let listen = if self.has_no_listen { "" } else { "listen = [\"127.0.0.1:0\"]" };
         let mut toml = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
+            "[server]\n{listen}\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
              [store]\nkind = \"memory\"\n{}\n[upstreams.legacy]\n{}\n{}\n[idempotency]\n{}\n",
             self.server, self.store, endpoints, self.upstream, self.idempotency,
         );

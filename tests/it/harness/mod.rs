@@ -7,11 +7,14 @@ mod client;
 mod config;
 mod expect;
 mod faulty_store;
+pub mod frames;
 mod http2;
+mod http2_client;
 mod proxy;
 mod reply;
 mod request;
 mod response;
+mod tls;
 mod tls_front;
 mod tools;
 mod upstream;
@@ -21,18 +24,21 @@ pub use client::Client;
 pub use config::Config;
 pub use faulty_store::{FaultyStore, Operation};
 pub use http2::{Http2Upstream, INTERNAL_ERROR, REFUSED_STREAM, Then};
+pub use http2_client::Http2Client;
 pub use proxy::Proxy;
 pub use reply::{Gate, Reply};
 pub use request::Request;
 pub use response::Response;
+pub use tls::Certificates;
 pub use tls_front::{Authority, Front, Shaken, TlsFront};
 pub use tools::tools;
 pub use upstream::{DeadEndpoint, Seen, StuckEndpoint, Upstream};
 
 use std::future::Future;
+use std::process::{Command, Output};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a test waits for anything at all before it gives up.
@@ -53,6 +59,16 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain until: {what}");
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Runs a program of other make beside the test, to its end.
+pub async fn run(program: &'static str, arguments: Vec<String>) -> Output {
+    let run = spawn_blocking(move || {
+        tools();
+        Command::new(program).args(arguments).output()
+    });
+    // Installing may take longer than anything else does.
+    run.await.expect("no panic").unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
 /// Runs one side of a test beside the test itself.

@@ -121,6 +121,31 @@ impl Request {
         }
     }
 
+    /// The body without its framing.
+    pub fn body_data(&self) -> Vec<u8> {
+        match &self.body {
+            Body::None => Vec::new(),
+            Body::Whole(body) => body.clone(),
+            Body::Chunked { chunks, .. } => chunks.concat(),
+        }
+    }
+
+    /// The head as HTTP/2 has it: `Host` is the authority. A whole body has its length told.
+    pub fn http2(&self) -> http::Request<()> {
+        let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+        let host = self.fields.iter().find(|(name, _)| is_host(name)).map(|(_, value)| value.as_slice());
+        let host = String::from_utf8_lossy(host.expect("a host"));
+        let uri = format!("http://{host}{}", self.target);
+        let mut request = http::Request::builder().method(self.method.as_str()).uri(uri);
+        for (name, value) in self.fields.iter().filter(|(name, _)| !is_host(name)) {
+            request = request.header(name, value.as_slice());
+        }
+        if let Body::Whole(body) = &self.body {
+            request = request.header("content-length", body.len());
+        }
+        request.body(()).expect("a request")
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         [self.head_bytes(), self.body_bytes()].concat()
     }
