@@ -63,6 +63,15 @@ fn a_wildcard_guards_the_names_below_it_against_every_spelling() {
 }
 
 #[test]
+fn of_a_route_s_own_wildcards_the_longest_counts() {
+    let all = [passing("/{*rest}", &["*.test", "*.b.a.test"]), passing("/{*rest}", &["*.a.test"])];
+    let routes = Routes::new(&all).unwrap();
+    for (host, expected) in [("x.test", 0), ("x.a.test", 1), ("x.b.a.test", 0)] {
+        assert_eq!(routes.find(host, "/"), Some(expected), "{host}");
+    }
+}
+
+#[test]
 fn the_same_wildcard_twice_ties() {
     let all = [passing("/{*a}", &["*.test"]), passing("/{*b}", &["x.test", "*.test"])];
     assert!(matches!(refused(&all), RouteError::Tie { .. }));
