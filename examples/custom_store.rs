@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use oncegate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause};
+use oncegate::idempotency::{
+    CallerShare, Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause,
+};
 use oncegate::store::{
     Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Update, Write, contract,
 };
@@ -33,6 +35,8 @@ struct Row {
     ends: Instant,
     /// How long the entry lives from the lease's end if its owner dies.
     ttl: Duration,
+    /// Whose it is, where callers are bounded.
+    share: Option<CallerShare>,
 }
 
 impl Row {
@@ -93,6 +97,11 @@ impl Store for MapStore {
             if !replaced {
                 return Ok(Insert::Exists(standing));
             }
+        } else if let Some(share) = claim.share {
+            let is_his = |row: &&Row| row.share == Some(share) && row.read(self).is_some();
+            if rows.values().filter(is_his).count() as u64 >= share.max_entries {
+                return Err(StoreError::CallerFull { max_entries: share.max_entries });
+            }
         }
         let entry = Entry {
             owner: claim.owner,
@@ -101,7 +110,10 @@ impl Store for MapStore {
             state: State::InFlight,
             expires_at: None,
         };
-        rows.insert(*id, Row { entry, claimed: now, ends: now + claim.lease, ttl: claim.ttl });
+        rows.insert(
+            *id,
+            Row { entry, claimed: now, ends: now + claim.lease, ttl: claim.ttl, share: claim.share },
+        );
         Ok(Insert::Inserted)
     }
 

@@ -84,6 +84,7 @@ fn what_the_shipped_file_comments_out_is_the_default() {
         "fingerprint_exclude",
         "health_check",
         "hosts",
+        "max_entries_per_caller",
         "tls",
         "strip_prefix",
         "request_headers",

@@ -286,6 +286,9 @@ fn write_memory(memory: &MemoryParams, settings: &Settings, out: &mut String) ->
         writeln!(out, "  {name} = \"{}\"", wording::duration(value))?;
     }
     writeln!(out, "  max_pending_writes = {}", guard.max_pending_writes)?;
+    if let Some(max_entries) = guard.max_entries_per_caller {
+        writeln!(out, "  max_entries_per_caller = {max_entries}")?;
+    }
     writeln!(out, "  max_waiters = {}", guard.max_waiters)?;
     let guarded = settings.proxy.routes.iter().filter_map(|route| route.guard.as_ref());
     match guarded.map(|policy| policy.rules.ttl).max() {

@@ -38,9 +38,12 @@ pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, report: &Report<
     let lease = section.read("lease", defaults::LEASE, duration(SECOND..=Duration::from_hours(1)));
     let timeout = section.read("timeout", defaults::STORE_TIMEOUT, duration(MILLISECOND..=DAY));
     refuse_slow_store(&timeout, &lease, report);
+    let most = 1..=1_000_000_000;
+    let max_entries_per_caller =
+        section.read("max_entries_per_caller", None, |item| count(most.clone())(item).map(Some)).value;
     let memory = MemoryParams {
         max_bytes: max_bytes.value,
-        max_entries: section.read("max_entries", defaults::MAX_ENTRIES, count(1..=1_000_000_000)).value,
+        max_entries: section.read("max_entries", defaults::MAX_ENTRIES, count(most.clone())).value,
         prune_interval,
     };
     let guard = guard::Params {
@@ -53,6 +56,7 @@ pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, report: &Report<
             .read("max_pending_writes", defaults::MAX_PENDING_WRITES, count(1..=1_000_000))
             .value,
         prune_interval,
+        max_entries_per_caller,
         max_waiters,
     };
     section.finish();

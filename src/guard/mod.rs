@@ -24,7 +24,7 @@ pub use params::{OnInFlight, Params, Rules};
 pub use permit::{Permit, Settled};
 
 use crate::idempotency::{
-    Claim, Entry, Owner, Presented, ReleaseReason, State, UnknownCause, Verdict, judge,
+    CallerShare, Claim, Entry, Owner, Presented, ReleaseReason, State, UnknownCause, Verdict, judge,
 };
 use crate::store::{Insert, Store, StoreError};
 use owners::Owners;
@@ -169,6 +169,10 @@ impl Guard {
             fingerprint: presented.fingerprint,
             lease: inner.params.lease,
             ttl: rules.ttl.max(rules.attempt_timeout),
+            share: inner
+                .params
+                .max_entries_per_caller
+                .map(|max_entries| CallerShare { caller: presented.counted_as, max_entries }),
             replaces: replaces.map(|earlier| earlier.owner),
         };
         // The lease is counted from before the insert was sent: the store's count begins later, never earlier.
@@ -186,7 +190,7 @@ impl Guard {
                 )))
             }
             Ok(Insert::Exists(entry)) => Ok(Claimed::Standing(entry)),
-            Err(full @ StoreError::Full { .. }) => Err(full),
+            Err(full @ (StoreError::Full { .. } | StoreError::CallerFull { .. })) => Err(full),
             // Removed, it would take with it what is unknown of the earlier attempt. If it has landed, it reads as unknown
             // again from the lease's end.
             Err(error) if replaces.is_some() => Err(error),

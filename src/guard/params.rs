@@ -18,6 +18,8 @@ pub struct Params {
     pub max_pending_writes: usize,
     /// How often expired entries are dropped.
     pub prune_interval: Duration,
+    /// How many entries a caller may have; `None` for any number.
+    pub max_entries_per_caller: Option<u64>,
     /// How many requests may wait for one key.
     pub max_waiters: usize,
 }

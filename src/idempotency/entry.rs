@@ -38,9 +38,20 @@ pub struct Claim {
     pub lease: Duration,
     /// How long the entry lives from the lease's end, should its owner die.
     pub ttl: Duration,
+    /// Whose entry it is counted as, where callers are bounded. It is no part of the entry that is shown.
+    pub share: Option<CallerShare>,
     /// An `Unknown` entry's token: if it still stands there, still `Unknown`, this claim takes its place
     /// (`on_unknown = "retry"`).
     pub replaces: Option<Owner>,
+}
+
+/// How many live entries one caller may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerShare {
+    /// The caller.
+    pub caller: CallerHash,
+    /// The bound.
+    pub max_entries: u64,
 }
 
 /// What stands under an id.

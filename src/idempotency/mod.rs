@@ -49,7 +49,7 @@ mod verdict;
 pub use answer::{Answer, AnswerError};
 pub use caller::{CallerHash, CallerHasher, unstable_authorization};
 pub use canonical_json::{JsonError, Selection};
-pub use entry::{Claim, Entry, Owner, State, UnknownCause};
+pub use entry::{CallerShare, Claim, Entry, Owner, State, UnknownCause};
 pub use fingerprint::{BodyRule, Fingerprint, FingerprintHasher, FingerprintRule, Payload};
 pub use key::{Key, KeyError, KeyRules, KeySyntax};
 pub use outcome::{Attempt, NotSentCause, Outcome, ReleaseReason, Settlement, settlement};

@@ -16,6 +16,8 @@ pub struct Presented {
     pub caller: Option<CallerHash>,
     /// The payload's fingerprint; `None` if the body is still to come.
     pub fingerprint: Option<Fingerprint>,
+    /// Whose entry it is counted as, where callers are bounded.
+    pub counted_as: CallerHash,
 }
 
 /// What to do with a key whose outcome is unknown.
@@ -163,7 +165,8 @@ mod tests {
                             state: state.clone(),
                             expires_at,
                         };
-                        let request = Presented { id, caller: *caller, fingerprint: *presented };
+                        let counted_as = CallerHash::from_bytes([1; 32]);
+                        let request = Presented { id, caller: *caller, fingerprint: *presented, counted_as };
                         let expected = match (standing_caller == caller, index) {
                             (false, _) => Verdict::OtherCaller,
                             (true, 0) => of_state(&state, on_unknown, expires_at),
@@ -200,7 +203,8 @@ mod tests {
                 expires_at: None,
             };
             for presented in [None, known] {
-                let request = Presented { id, caller: None, fingerprint: presented };
+                let counted_as = CallerHash::from_bytes([1; 32]);
+                let request = Presented { id, caller: None, fingerprint: presented, counted_as };
                 let expected = match (&state, on_unknown) {
                     (State::InFlight, _) => Verdict::InFlight,
                     (State::Unknown(_), OnUnknown::Retry) => Verdict::RunAgain,
@@ -211,7 +215,8 @@ mod tests {
                 let stranger = Presented { caller: Some(caller(b"bob")), ..request };
                 assert_eq!(judge(entry(None), &stranger, on_unknown), Verdict::OtherCaller, "{state:?}");
             }
-            let unread = Presented { id, caller: None, fingerprint: None };
+            let counted_as = CallerHash::from_bytes([1; 32]);
+            let unread = Presented { id, caller: None, fingerprint: None, counted_as };
             let verdict = judge(entry(known), &unread, on_unknown);
             assert_eq!(verdict, Verdict::Compare(Box::new(entry(known))), "{state:?}");
         }

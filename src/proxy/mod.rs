@@ -299,6 +299,7 @@ impl Proxy {
             }
             Ok(Admission::Released(reason)) => refuse(Problem::Released { reason }),
             Err(StoreError::Full { .. }) => refuse(Problem::StoreFull),
+            Err(StoreError::CallerFull { max_entries }) => refuse(Problem::TooManyKeys { max_entries }),
             // Something stands there: it may have run.
             Err(error @ StoreError::Corrupt(_)) => {
                 error!(%error, id = ?presented.id, "an entry cannot be read");

@@ -47,6 +47,8 @@ pub enum RequestOutcome {
     TimedOut,
     /// The body is too large.
     TooLarge,
+    /// Refused: its caller has as many keys as it may.
+    TooManyKeys,
     /// Nobody can tell whether the upstream acted.
     Unknown,
     /// It ran without a claim, because the store could not be asked and the operator wants that.
@@ -82,6 +84,7 @@ impl RequestOutcome {
             Self::StoreUnavailable => "store_unavailable",
             Self::TimedOut => "timed_out",
             Self::TooLarge => "too_large",
+            Self::TooManyKeys => "too_many_keys",
             Self::Unknown => "unknown",
             Self::Unprotected => "unprotected",
             Self::Waited => "waited",

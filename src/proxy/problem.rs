@@ -128,6 +128,15 @@ pub enum Problem {
     /// The store cannot be asked.
     #[error("the store of keys cannot be reached; nothing was sent, try again with the same key")]
     StoreUnavailable,
+    /// The caller has as many keys as it may.
+    #[error(
+        "{max_entries} keys of this caller are remembered, as many as this API takes; nothing was sent, try again later \
+         with the same key"
+    )]
+    TooManyKeys {
+        /// The bound.
+        max_entries: u64,
+    },
     /// Nothing was sent.
     #[error("{}; nothing was sent, try again with the same key", match cause {
         NotSentCause::ConnectFailed => "the upstream refused the connection",
@@ -224,6 +233,7 @@ impl Problem {
             Self::StillRunning { .. } => "still-running",
             Self::StoreFull => "store-full",
             Self::StoreUnavailable => "store-unavailable",
+            Self::TooManyKeys { .. } => "too-many-keys",
             Self::Unreachable { .. } => "upstream-unreachable",
         }
     }
@@ -252,6 +262,7 @@ impl Problem {
             Self::StillRunning { .. } => "The request is still running",
             Self::StoreFull => "The store is full",
             Self::StoreUnavailable => "The store is unavailable",
+            Self::TooManyKeys { .. } => "The caller has too many keys",
             Self::Unreachable { .. } => "The upstream is unreachable",
         }
     }
@@ -283,6 +294,7 @@ impl Problem {
             Self::StillRunning { .. } => RequestOutcome::StillRunning,
             Self::StoreFull => RequestOutcome::StoreFull,
             Self::StoreUnavailable => RequestOutcome::StoreUnavailable,
+            Self::TooManyKeys { .. } => RequestOutcome::TooManyKeys,
         }
     }
 }

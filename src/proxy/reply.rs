@@ -274,6 +274,7 @@ fn row(problem: &Problem) -> Row {
         Problem::Overloaded | Problem::Released { .. } | Problem::StoreFull | Problem::StoreUnavailable => {
             later(StatusCode::SERVICE_UNAVAILABLE)
         }
+        Problem::TooManyKeys { .. } => later(StatusCode::TOO_MANY_REQUESTS),
         Problem::ShuttingDown => Row { close: true, ..later(StatusCode::SERVICE_UNAVAILABLE) },
         Problem::RequestTimeout { .. } => closing(StatusCode::REQUEST_TIMEOUT),
         Problem::RequestTooLarge { .. } => closing(StatusCode::PAYLOAD_TOO_LARGE),

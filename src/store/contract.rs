@@ -28,6 +28,7 @@ mod leases;
 mod list;
 mod retained;
 mod settled;
+mod shares;
 mod transitions;
 
 use std::num::NonZeroU32;
@@ -84,6 +85,9 @@ pub async fn conformance(make: impl AsyncFn() -> Arc<dyn Store>) {
     settled::waiters_return_when_a_renewed_lease_ends(&subject().await).await;
     settled::waiters_return_when_their_patience_ends(&subject().await).await;
     settled::nobody_waits_for_what_is_not_in_flight(&subject().await).await;
+    shares::a_caller_with_a_full_share_gets_no_new_keys_and_keeps_his_own(&subject().await).await;
+    shares::what_has_expired_leaves_its_callers_share(&subject().await).await;
+    shares::no_race_exceeds_a_callers_share(&subject().await).await;
     list::entries_are_listed_oldest_first_and_completed_ones_not(&subject().await).await;
     list::pages_of_any_size_hold_every_entry_once(&subject().await).await;
 }
@@ -215,6 +219,7 @@ fn new_claim() -> Claim {
         fingerprint: Some(new_fingerprint()),
         lease: LONG,
         ttl: LONG,
+        share: None,
         replaces: None,
     }
 }

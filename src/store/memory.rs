@@ -10,6 +10,7 @@
 //! saw lapse or expire, no later one finds running.
 
 mod answers;
+mod callers;
 mod clock;
 mod fill_level;
 mod record;
@@ -32,6 +33,7 @@ use async_trait::async_trait;
 use crate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State};
 
 use self::answers::{Answers, Serial};
+use self::callers::{Callers, Place};
 use self::clock::{Clock, Millis, millis};
 use self::fill_level::FillLevel;
 use self::record::{Reading, Record, Transition};
@@ -63,6 +65,7 @@ pub struct MemoryStore {
     shards: [Mutex<Shard>; SHARDS],
     /// Records in all shards, the expired ones included. Raised before a record is put in, so never above the bound.
     entries: AtomicU64,
+    callers: Callers,
     answers: Answers,
     last_prune: Mutex<FillLevel>,
 }
@@ -86,6 +89,7 @@ impl MemoryStore {
             clock: Clock::start(),
             shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
             entries: AtomicU64::new(0),
+            callers: Callers::default(),
             answers: Answers::new(params.max_bytes),
             last_prune: Mutex::new(FillLevel::default()),
             params,
@@ -112,7 +116,7 @@ impl MemoryStore {
     fn try_insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError> {
         let mut shard = self.shard(id);
         let (now, lease_ends_at) = (self.clock.now(), self.clock.after(claim.lease));
-        let expired = match shard.stored(id) {
+        let (expired, place) = match shard.stored(id) {
             Some(standing) if now < standing.expires_at() => {
                 let reading = standing.read(now);
                 if standing.owner() == claim.owner && matches!(reading, Reading::InFlight { .. }) {
@@ -122,20 +126,29 @@ impl MemoryStore {
                 if !matches!(reading, Reading::Unknown { .. }) || claim.replaces != Some(standing.owner()) {
                     return Ok(Insert::Exists(self.entry(&shard, standing, now)));
                 }
-                None
+                // Takes the other's place, and with it the one in its caller's share.
+                (None, shard.take_place(id))
             }
-            Some(expired) => expired.answer(),
+            Some(expired) => (expired.answer(), self.caller_place(claim)?),
             None => {
+                let place = self.caller_place(claim)?;
                 self.reserve()?;
-                None
+                (None, place)
             }
         };
-        shard.put(Record::new(id, claim, now, lease_ends_at, millis(claim.ttl)), claim.caller);
+        shard.put(Record::new(id, claim, now, lease_ends_at, millis(claim.ttl)), claim.caller, place);
         drop(shard);
         if let Some(answer) = expired {
             self.answers.drop(answer);
         }
         Ok(Insert::Inserted)
+    }
+
+    /// A place in the caller's share, where that is bounded.
+    fn caller_place(&self, claim: &Claim) -> Result<Option<Place>, StoreError> {
+        let Some(share) = claim.share else { return Ok(None) };
+        let full = StoreError::CallerFull { max_entries: share.max_entries };
+        self.callers.take(share).map(Some).ok_or(full)
     }
 
     /// Takes one of the places, if there is one.
@@ -238,7 +251,8 @@ impl Store for MemoryStore {
         loop {
             let inserted = self.try_insert(id, claim);
             // Another claim may have taken the room that was made; as long as something expires there is more.
-            if !matches!(inserted, Err(StoreError::Full { .. })) || !self.make_room() {
+            let is_full = matches!(inserted, Err(StoreError::Full { .. } | StoreError::CallerFull { .. }));
+            if !is_full || !self.make_room() {
                 return inserted;
             }
         }

@@ -45,11 +45,13 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Inserts an in-flight entry, unless a live one stands there. A claim whose own token stands there, still in flight,
     /// is [`Insert::Inserted`] again and begins its lease anew (a re-sent claim). One whose `replaces` names an `Unknown`
-    /// entry that stands there takes its place. At its bound a store first drops what has expired.
+    /// entry that stands there takes its place. A claim with a `share` is counted as its caller's for as long as its entry
+    /// lives, and one that takes no other's place is refused where the caller has as many as he may, exactly, races
+    /// included. At either bound a store first drops what has expired.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Full`] at the bound, [`StoreError::Unavailable`] if the store cannot be asked: the claim may then
+    /// [`StoreError::Full`] at the bound, [`StoreError::CallerFull`] at the caller's, [`StoreError::Unavailable`] if the store cannot be asked: the claim may then
     /// have landed all the same.
     async fn insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError>;
 
@@ -184,6 +186,12 @@ pub struct Listed {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// The caller's bound is reached and none of his entries has expired.
+    #[error("the caller has {max_entries} live entries, as many as it may")]
+    CallerFull {
+        /// The bound.
+        max_entries: u64,
+    },
     /// What stands there cannot be read by this build.
     #[error("the store holds an entry that this build cannot read: {0}")]
     Corrupt(#[source] Box<dyn Error + Send + Sync>),

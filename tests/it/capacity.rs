@@ -228,3 +228,20 @@ async fn a_head_that_takes_too_long_ends_its_connection() {
     assert_eq!(idle.closed().await, "", "an idle connection ends without a word");
     upstream.expect_executions("k", 1);
 }
+
+#[tokio::test]
+async fn a_caller_with_many_keys_gets_no_more_and_leaves_the_others_alone() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).store("max_entries_per_caller = 2").start().await;
+    let of = |caller: &str, key: &str| Request::charge(key).bearer(caller);
+    let one = proxy.request(&of("alice", "one")).await;
+    proxy.request(&of("alice", "two")).await.expect_status(201);
+    for _ in 0..2 {
+        let refused = proxy.request(&of("alice", "three")).await;
+        refused.expect_problem(429, "too-many-keys").expect_retry_after();
+        proxy.request(&of("alice", "one")).await.expect_replay_of(one.expect_status(201));
+    }
+    upstream.expect_executions("three", 0);
+    proxy.request(&of("bob", "three")).await.expect_status(201);
+    proxy.charge("four").await.expect_status(201);
+}

@@ -92,6 +92,7 @@ impl Plan {
             settle_retry: rng.pick(&[Duration::from_secs(5), Duration::from_secs(600)]),
             max_pending_writes: rng.pick(&[2, 1_000, 1_000]),
             prune_interval: rng.millis(500, 20_000),
+            max_entries_per_caller: None,
             max_waiters: usize::try_from(rng.between(1, 8)).unwrap(),
         };
         let upstream_is_dead = rng.percent(15);
@@ -154,6 +155,7 @@ impl Plan {
             id: RequestId::from_bytes(id),
             caller: self.refuses_others.then(|| CallerHash::from_bytes([caller; 32])),
             fingerprint: Some(Fingerprint::from_parts(rule, [payload; 16])),
+            counted_as: CallerHash::from_bytes([caller; 32]),
         }
     }
 

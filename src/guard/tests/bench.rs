@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::guard::{Admission, Guard, OnInFlight, Params, Permit, Rules};
 use crate::idempotency::{
-    Answer, Attempt, Claim, Entry, Fingerprint, NotSentCause, OnUnknown, Outcome, Owner, Presented,
-    RequestId, State,
+    Answer, Attempt, CallerHash, Claim, Entry, Fingerprint, NotSentCause, OnUnknown, Outcome, Owner,
+    Presented, RequestId, State,
 };
 use crate::store::memory::{MemoryParams, MemoryStore};
 use crate::store::{Insert, Page, PageRequest, Store, StoreError, Update, Write};
@@ -193,6 +193,7 @@ impl Bench {
             settle_retry: SETTLE_RETRY,
             max_pending_writes: MAX_PENDING_WRITES,
             prune_interval: PRUNE_INTERVAL,
+            max_entries_per_caller: None,
             max_waiters,
         };
         let tracker = TaskTracker::new();
@@ -251,7 +252,9 @@ pub(super) fn granted(admission: Admission) -> Permit {
 
 /// A request for key number `key` with payload number `payload`.
 pub(super) fn presented(key: u8, payload: u8) -> Presented {
-    Presented { id: RequestId::from_bytes([key; 32]), caller: None, fingerprint: Some(fingerprint(payload)) }
+    let counted_as = CallerHash::from_bytes([1; 32]);
+    let id = RequestId::from_bytes([key; 32]);
+    Presented { id, caller: None, fingerprint: Some(fingerprint(payload)), counted_as }
 }
 
 /// The fingerprint of payload number `payload`.

@@ -37,7 +37,7 @@ impl Keyed {
             caller: isolated.then_some(&self.caller),
         };
         let id = RequestId::derive(&scope, &self.key);
-        Presented { id, caller: (!isolated).then_some(self.caller), fingerprint }
+        Presented { id, caller: (!isolated).then_some(self.caller), fingerprint, counted_as: self.caller }
     }
 
     /// The fingerprint to be, if the route streams bodies.

@@ -1,7 +1,7 @@
 //! One part of the entries, and who waits for them. Stands under one lock.
 //!
-//! Owns three side books of the table: the callers of the entries that name one, which is none unless the operator says
-//! `on_other_caller = "refuse"`; a lower bound on the next expiry, so that nobody scans where nothing can have expired; and
+//! Owns four side books of the table: the callers of the entries that name one, which is none unless the operator says
+//! `on_other_caller = "refuse"`; the entries' places in their callers' shares, where those are bounded; a lower bound on the next expiry, so that nobody scans where nothing can have expired; and
 //! the waiters, so that a settlement nobody waits for costs one look at an empty map.
 
 use std::collections::HashMap;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::idempotency::{CallerHash, RequestId};
 
 use super::answers::Serial;
+use super::callers::Place;
 use super::clock::Millis;
 use super::record::Record;
 use super::table::Table;
@@ -19,6 +20,7 @@ use super::table::Table;
 pub(super) struct Shard {
     table: Table,
     callers: HashMap<RequestId, CallerHash>,
+    places: HashMap<RequestId, Place>,
     /// Nothing expires before this. Renewals move expiries on without touching it.
     next_expiry: Millis,
     /// One channel per id that is waited for. Nothing is sent: dropping it wakes all.
@@ -38,6 +40,7 @@ impl Shard {
         Self {
             table: Table::default(),
             callers: HashMap::new(),
+            places: HashMap::new(),
             next_expiry: Millis::MAX,
             waiters: HashMap::new(),
         }
@@ -54,11 +57,19 @@ impl Shard {
     }
 
     /// Puts a record in the place of whatever stood there, which is returned.
-    pub(super) fn put(&mut self, record: Record, caller: Option<CallerHash>) -> Option<Record> {
+    pub(super) fn put(
+        &mut self,
+        record: Record,
+        caller: Option<CallerHash>,
+        place: Option<Place>,
+    ) -> Option<Record> {
         self.wake(&record.id);
-        forget(&mut self.callers, &record.id);
+        self.forget(&record.id);
         if let Some(caller) = caller {
             self.callers.insert(record.id, caller);
+        }
+        if let Some(place) = place {
+            self.places.insert(record.id, place);
         }
         self.next_expiry = self.next_expiry.min(record.expires_at());
         self.table.put(record)
@@ -79,7 +90,7 @@ impl Shard {
 
     pub(super) fn remove(&mut self, id: &RequestId) -> Option<Record> {
         self.wake(id);
-        forget(&mut self.callers, id);
+        self.forget(id);
         self.table.remove(id)
     }
 
@@ -93,6 +104,7 @@ impl Shard {
             |record| record.expires_at() <= now,
             |record| {
                 forget(&mut self.callers, &record.id);
+                forget(&mut self.places, &record.id);
                 dropped.records += 1;
                 dropped.answers.extend(record.answer());
             },
@@ -104,6 +116,11 @@ impl Shard {
     /// The caller, as claimed.
     pub(super) fn caller(&self, id: &RequestId) -> Option<CallerHash> {
         self.callers.get(id).copied()
+    }
+
+    /// The place that the entry under `id` has in its caller's share. It leaves the book.
+    pub(super) fn take_place(&mut self, id: &RequestId) -> Option<Place> {
+        self.places.remove(id)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
@@ -124,6 +141,11 @@ impl Shard {
         if self.waiters.get(id).is_some_and(|channel| channel.receiver_count() == 0) {
             self.waiters.remove(id);
         }
+    }
+
+    fn forget(&mut self, id: &RequestId) {
+        forget(&mut self.callers, id);
+        forget(&mut self.places, id);
     }
 
     /// How many ids are waited for.

@@ -130,6 +130,7 @@ mod tests {
             fingerprint: None,
             lease: Duration::ZERO,
             ttl: Duration::ZERO,
+            share: None,
             replaces: None,
         };
         Record::new(&id(number), &claim, 0, at, 0)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::idempotency::{Answer, CallerHash, Fingerprint, UnknownCause};
+use crate::idempotency::{Answer, CallerHash, CallerShare, Fingerprint, UnknownCause};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -28,6 +28,7 @@ fn claim(number: u64) -> Claim {
         fingerprint: Some(Fingerprint::from_parts(NonZeroU32::MIN, [7; 16])),
         lease: MINUTE,
         ttl: 10 * MINUTE,
+        share: None,
         replaces: None,
     }
 }
@@ -439,4 +440,21 @@ async fn a_store_that_fills_up_warns_with_the_time_left() {
         assert_eq!(logged.is_empty(), expected.is_none(), "at {entries} of 100: {logged}");
         assert!(logged.contains(expected.unwrap_or_default()), "at {entries} of 100: {logged}");
     }
+}
+
+#[tokio::test]
+async fn a_caller_without_entries_leaves_nothing_behind() {
+    let store = store(1 << 20, 100);
+    let of = |number| CallerShare { caller: CallerHash::from_bytes([number; 32]), max_entries: 1 };
+    for number in 0..10 {
+        let claim = Claim { share: Some(of(number)), ..claim(number.into()) };
+        assert_eq!(store.insert(&id(number.into()), &claim).await.unwrap(), Insert::Inserted);
+        let refused = store.insert(&id(100), &claim).await;
+        assert!(matches!(refused, Err(StoreError::CallerFull { max_entries: 1 })), "{refused:?}");
+    }
+    assert_eq!((store.callers.len(), store.stats().entries), (10, 10));
+    for number in 0..10 {
+        assert_eq!(store.remove(&id(number), Owner::new(number.into())).await.unwrap(), Write::Applied);
+    }
+    assert_eq!((store.callers.len(), store.stats().entries), (0, 0));
 }
