@@ -44,6 +44,8 @@ pub struct Recording {
     body: UpstreamBody,
     recorded: BytesMut,
     trailers: HeaderMap,
+    /// Whether trailers may come that the head does not announce: in HTTP/2 nobody announces them, gRPC least of all.
+    trails_unannounced: bool,
     relay: Option<Relay>,
     relayed_bytes: usize,
     max_bytes: usize,
@@ -76,6 +78,7 @@ impl Recording {
             body,
             recorded: BytesMut::new(),
             trailers: HeaderMap::new(),
+            trails_unannounced: parts.version == Version::HTTP_2,
             relay: None,
             relayed_bytes: 0,
             max_bytes: policy.max_response_body_bytes,
@@ -196,10 +199,10 @@ impl Recording {
         }
     }
 
-    /// Trailers that the head did not announce are left out: hyper would not send them on a stream, and first answer and
-    /// replay are to be the same.
+    /// Trailers that an HTTP/1.1 head did not announce are left out: hyper would not send them on a stream, and first answer
+    /// and replay are to be the same.
     fn trail(&mut self, trailers: Result<HeaderMap, Frame<Bytes>>) {
-        if self.headers.contains_key(TRAILER) {
+        if self.trails_unannounced || self.headers.contains_key(TRAILER) {
             self.trailers = trailers.unwrap_or_default();
         }
     }

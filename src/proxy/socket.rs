@@ -7,9 +7,13 @@
 //! Towards a client: hyper, told that clients may close their sending side, looks at nothing until it writes. Whether a
 //! client has reset or closed its connection is found out here.
 //!
+//! What was written of an exchange is known here too, whatever hyper makes of an error: see `watch`.
+//!
 //! Under TLS the same look is stricter than need be, never laxer: what has arrived and was not decrypted yet may be the end,
 //! bytes that nobody asked for, or only a session ticket, and none of these connections is used. What was decrypted already
 //! hyper itself looks at before it takes the next request off its queue.
+
+mod watch;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -26,10 +30,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
+use self::watch::Watch;
+
 /// The half that hyper owns. A peer that takes nothing for `max_stall` ends it.
 #[derive(Debug)]
 pub struct Socket {
-    stream: Arc<Stream>,
+    line: Arc<Line>,
     /// Was read before hyper, and is read again.
     unread: Bytes,
     max_stall: Duration,
@@ -42,8 +48,15 @@ pub struct Socket {
 /// The half that looks.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    stream: Arc<Stream>,
+    line: Arc<Line>,
     is_shared: bool,
+}
+
+/// What both halves have.
+#[derive(Debug)]
+struct Line {
+    stream: Stream,
+    watch: Watch,
 }
 
 /// A connection of either kind.
@@ -129,9 +142,9 @@ impl Socket {
             stream.set_nodelay(true).unwrap_or(());
             SockRef::from(stream).set_keepalive(true).unwrap_or(());
         }
-        let stream = Arc::new(stream);
-        let probe = Probe { stream: stream.clone(), is_shared: false };
-        (Self { stream, unread: Bytes::new(), max_stall, stall: None, _place: None }, probe)
+        let line = Arc::new(Line { stream, watch: Watch::default() });
+        let probe = Probe { line: line.clone(), is_shared: false };
+        (Self { line, unread: Bytes::new(), max_stall, stall: None, _place: None }, probe)
     }
 
     /// Holds `place` until the connection is closed, whatever is spoken on it by then.
@@ -146,7 +159,11 @@ impl Socket {
     ///
     /// What the system says of a connection that is broken.
     pub async fn readable(&self) -> io::Result<()> {
-        if self.unread.is_empty() { self.stream.ready(Interest::READABLE).await.map(drop) } else { Ok(()) }
+        if self.unread.is_empty() {
+            self.line.stream.ready(Interest::READABLE).await.map(drop)
+        } else {
+            Ok(())
+        }
     }
 
     /// Puts `bytes`, which were read last, back in front of what is still to be read.
@@ -167,9 +184,9 @@ impl Socket {
     /// event that was seen before the read, or each read would cost a second one that finds nothing.
     fn try_read(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let mut is_short = false;
-        let tried = self.stream.try_read_io(|| {
+        let tried = self.line.stream.try_read_io(|| {
             let room = buf.remaining();
-            let read = self.stream.try_read_buf(buf)?;
+            let read = self.line.stream.try_read_buf(buf)?;
             is_short = 0 < read && read < room;
             if is_short { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
@@ -193,13 +210,13 @@ impl Probe {
     /// Whether nothing has arrived: no byte, no end, no error.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.line.is_quiet()
     }
 
     /// Whether the peer has closed its sending side or is gone, whatever it sent before: a client of TLS says goodbye.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        let ready = pin!(self.stream.ready(Interest::READABLE));
+        let ready = pin!(self.line.stream.ready(Interest::READABLE));
         match ready.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(ready)) => ready.is_read_closed(),
             Poll::Ready(Err(_)) => true,
@@ -218,8 +235,29 @@ impl Probe {
     pub fn reset_on_close(&self) {
         if !self.is_shared {
             // A connection that is gone already needs no reset.
-            self.stream.socket().set_linger(Some(Duration::ZERO)).unwrap_or(());
+            self.line.stream.socket().set_linger(Some(Duration::ZERO)).unwrap_or(());
         }
+    }
+
+    /// Watches what is written from now on. `looks_first`: the first write fails if anything has arrived by then.
+    pub fn begin_exchange(&self, looks_first: bool) {
+        self.line.watch.begin(looks_first);
+    }
+
+    /// Whether nothing was written since the exchange began. If so, nothing will be: the connection is of no use any more.
+    #[must_use]
+    pub fn seal_unwritten(&self) -> bool {
+        self.line.watch.seal()
+    }
+
+    fn peek(&self) -> io::Result<usize> {
+        self.line.peek()
+    }
+}
+
+impl Line {
+    fn is_quiet(&self) -> bool {
+        self.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn peek(&self) -> io::Result<usize> {
@@ -238,7 +276,7 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         loop {
-            ready!(self.stream.poll_read_ready(cx))?;
+            ready!(self.line.stream.poll_read_ready(cx))?;
             match self.try_read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read),
@@ -257,10 +295,13 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.line.watch.pass(|| self.line.is_quiet())?;
         loop {
-            let Poll::Ready(ready) = self.stream.poll_write_ready(cx) else { return self.poll_stall(cx) };
+            let Poll::Ready(ready) = self.line.stream.poll_write_ready(cx) else {
+                return self.poll_stall(cx);
+            };
             ready?;
-            match self.stream.try_write_vectored(data) {
+            match self.line.stream.try_write_vectored(data) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => {
                     self.stall = None;
@@ -279,6 +320,6 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.stream.socket().shutdown(Shutdown::Write))
+        Poll::Ready(self.line.stream.socket().shutdown(Shutdown::Write))
     }
 }

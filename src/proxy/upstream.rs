@@ -258,22 +258,27 @@ async fn exchange(
     scheme: &Scheme,
 ) -> Result<(Response<Incoming>, Connection), Failed> {
     match found.connection {
-        Connection::Http1(mut connection) => match connection.sender.try_send_request(request).await {
-            Ok(response) => Ok((response, Connection::Http1(connection))),
-            Err(mut error) => Err(match error.take_message() {
-                // hyper hands a request back only if no byte of it was written.
-                Some(unwritten) => Failed {
-                    error: SendError::NotSent(NotSentCause::Unwritten),
-                    request: Some(Box::new(unwritten)),
-                },
-                None => match error.into_error() {
-                    error if found.is_fresh && tls::is_turned_away(&error) => {
-                        Failed::for_good(NotSentCause::TlsFailed)
-                    }
-                    error => Failed { error: SendError::Lost(classify(&error)), request: None },
-                },
-            }),
-        },
+        Connection::Http1(mut connection) => {
+            connection.probe.begin_exchange(connection.is_stale);
+            match connection.sender.try_send_request(request).await {
+                Ok(response) => Ok((response, Connection::Http1(connection))),
+                Err(mut error) => Err(match error.take_message() {
+                    // hyper hands a request back only if no byte of it was written.
+                    Some(unwritten) => Failed {
+                        error: SendError::NotSent(NotSentCause::Unwritten),
+                        request: Some(Box::new(unwritten)),
+                    },
+                    // hyper had begun with it, but it came no further than its own buffers.
+                    None if connection.probe.seal_unwritten() => Failed::for_good(NotSentCause::Unwritten),
+                    None => match error.into_error() {
+                        error if found.is_fresh && tls::is_turned_away(&error) => {
+                            Failed::for_good(NotSentCause::TlsFailed)
+                        }
+                        error => Failed { error: SendError::Lost(classify(&error)), request: None },
+                    },
+                }),
+            }
+        }
         // Boxed, as it is larger than what most requests need.
         Connection::Http2(mut stream) => match Box::pin(stream.send(request, scheme.clone())).await {
             Ok(response) => Ok((response, Connection::Http2(stream))),

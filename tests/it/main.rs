@@ -28,6 +28,7 @@ mod headers;
 mod hostile;
 mod http2;
 mod http2_malformed;
+mod idle_race;
 mod keys;
 mod mismatch;
 mod passthrough;

@@ -235,9 +235,11 @@ async fn trailers_are_kept_and_replayed() {
     let proxy = proxy_before(&upstream).await;
     let trailers = vec![("grpc-status", "0")];
     upstream.next(Then::Answer { status: 200, body: "answer", trailers });
-    let first = proxy.charge("k").await;
+    let charge = Request::charge("k").field("TE", "trailers").field("Connection", "TE");
+    let first = proxy.request(&charge).await;
     assert_eq!(first.expect_status(200).text(), "answer");
-    proxy.charge("k").await.expect_replay_of(&first);
+    assert_eq!(first.trailers, [("grpc-status".to_owned(), "0".to_owned())]);
+    proxy.request(&charge).await.expect_replay_of(&first);
     let request = Request::post("/v1/charges").key("k2").chunked(&["a"]).trailer("X-Sum", "1");
     proxy.request(&request).await.expect_status(201);
     assert_eq!(upstream.seen()[1].blocks, 2, "the request's trailers came");

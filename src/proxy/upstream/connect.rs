@@ -133,7 +133,7 @@ impl Connector {
             }
         };
         drop(self.connections.spawn(driven));
-        Ok(Fresh::Http1(pool::Connection { sender, probe, since: Instant::now() }))
+        Ok(Fresh::Http1(pool::Connection { sender, probe, since: Instant::now(), is_stale: false }))
     }
 
     async fn dial(&self, deadline: Instant) -> Result<Stream, NotSentCause> {

@@ -13,6 +13,10 @@ use tokio::time::Instant;
 use crate::proxy::body::RequestBody;
 use crate::proxy::socket::Probe;
 
+/// From here on a connection may be about to be closed by its upstream. Servers keep idle ones for a second or more, but on a
+/// busy machine time passes between an answer's end and its being read, and between here and the write.
+const STALE_IDLE: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
 pub(super) struct Pool {
     max_idle_connections: usize,
@@ -27,6 +31,8 @@ pub(super) struct Connection {
     pub(super) probe: Probe,
     /// When it was made.
     pub(super) since: Instant,
+    /// Whether it was idle for so long that it is looked at once more, right before it is written to.
+    pub(super) is_stale: bool,
 }
 
 /// Which idle connections a request may take.
@@ -55,9 +61,10 @@ impl Pool {
     pub(super) fn take(&self, reuse: Reuse) -> Option<Connection> {
         loop {
             let Idle { connection, since, .. } = self.latest_ready(reuse.max_idle)?;
+            let idle = since.elapsed();
             // Looked at outside the lock: it is a system call.
-            if since.elapsed() < reuse.trusted_idle || connection.probe.is_quiet() {
-                return Some(connection);
+            if idle < reuse.trusted_idle || connection.probe.is_quiet() {
+                return Some(Connection { is_stale: idle >= STALE_IDLE, ..connection });
             }
         }
     }

@@ -231,10 +231,14 @@ async fn answer(
     body: &str,
     trailers: &[(&str, &str)],
 ) -> io::Result<()> {
-    write(wire, HEADERS, END_HEADERS, stream, &head(status)).await?;
-    if trailers.is_empty() {
+    let names: Vec<&str> = trailers.iter().map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        write(wire, HEADERS, END_HEADERS, stream, &head(status)).await?;
         return write(wire, DATA, END_STREAM, stream, body.as_bytes()).await;
     }
+    // Announced for the sake of clients that speak HTTP/1.1.
+    let head = [head(status), field("trailer", &names.join(", "))].concat();
+    write(wire, HEADERS, END_HEADERS, stream, &head).await?;
     write(wire, DATA, 0, stream, body.as_bytes()).await?;
     let block: Vec<u8> = trailers.iter().flat_map(|(name, value)| field(name, value)).collect();
     write(wire, HEADERS, END_HEADERS | END_STREAM, stream, &block).await

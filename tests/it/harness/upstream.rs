@@ -8,10 +8,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::reply::{End, Gate, Reply};
 use super::wire::{Fields, Framing, Head, Wire, values};
@@ -66,6 +68,8 @@ struct Shared {
     /// How many idle connections were closed.
     closed_idle: AtomicUsize,
     close_idle: Notify,
+    /// How long an idle connection is kept; for ever if `None`.
+    patience: Mutex<Option<Duration>>,
 }
 
 impl Upstream {
@@ -136,6 +140,15 @@ impl Upstream {
 
     pub fn close_idle_connections(&self) {
         self.shared.close_idle.notify_waiters();
+    }
+
+    /// Closes each connection that has carried a request once it has been idle for `patience`, as servers do.
+    pub fn keep_idle_connections_for(&self, patience: Duration) {
+        *self.shared.patience.lock().unwrap() = Some(patience);
+    }
+
+    pub fn closed_connections(&self) -> usize {
+        self.shared.closed_idle.load(Ordering::SeqCst)
     }
 
     pub async fn closed_connections_to_be(&self, count: usize) {
@@ -223,9 +236,18 @@ impl Shared {
     async fn serve(self: Arc<Self>, mut wire: Wire) {
         let connection = self.connections.fetch_add(1, Ordering::SeqCst);
         loop {
+            let patience = *self.patience.lock().unwrap();
+            let idle_for_too_long = async {
+                match patience {
+                    Some(patience) => sleep(patience).await,
+                    None => self.close_idle.notified().await,
+                }
+            };
             let head = tokio::select! {
+                // What has come is read before patience ends, as servers do.
+                biased;
                 head = wire.head() => head,
-                () = self.close_idle.notified() => {
+                () = idle_for_too_long => {
                     drop(wire);
                     self.closed_idle.fetch_add(1, Ordering::SeqCst);
                     return;
