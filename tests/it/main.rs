@@ -48,6 +48,7 @@ mod streams;
 mod tls;
 mod upstream_failure;
 mod upstream_http2;
+mod upstream_real;
 mod upstream_time;
 mod upstream_tls;
 mod websocket;

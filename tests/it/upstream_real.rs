@@ -1,0 +1,151 @@
+//! Servers that others made, behind TLS and HTTP/2: nginx and Node.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::harness::{Authority, Config, Request, eventually, tools};
+
+/// Ends with the test.
+struct Server {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has noticed then.
+        self.child.kill().unwrap_or(());
+        drop(self.child.wait());
+    }
+}
+
+impl Server {
+    /// A proxy's settings before it.
+    fn upstream(&self, authority: &Authority, protocol: &str) -> String {
+        let (cert, key) = authority.issue("proxy.test");
+        format!(
+            "endpoints = [\"https://localhost:{}\"]\nprotocol = \"{protocol}\"\nmax_reuse_idle = \"10s\"\n\
+             tls = {{ ca = \"{}\", cert = \"{}\", key = \"{}\" }}",
+            self.port,
+            authority.ca().display(),
+            cert.display(),
+            key.display()
+        )
+    }
+}
+
+#[tokio::test]
+async fn nginx_knows_the_proxy_and_its_goodbyes_cost_nothing() {
+    let authority = Authority::new();
+    for (protocol, spoken) in [("auto", "HTTP/2.0"), ("http2", "HTTP/2.0"), ("http1", "HTTP/1.1")] {
+        let nginx = nginx(&authority).await;
+        let config = Config::before_endpoints([]).upstream(&nginx.upstream(&authority, protocol));
+        let proxy = config.start().await;
+        // It says goodbye after every third request.
+        for n in 0..20 {
+            let first = proxy.charge(&format!("k{n}")).await;
+            assert_eq!(first.expect_status(201).text(), format!("{spoken} SUCCESS"));
+            proxy.charge(&format!("k{n}")).await.expect_replay_of(&first);
+        }
+        let all: Vec<_> = (20..60).map(|n| proxy.request_aside(Request::charge(&format!("k{n}")))).collect();
+        for one in all {
+            one.await.unwrap().expect_status(201);
+        }
+        let asked = || fs::read_to_string(nginx.folder.path().join("access.log")).unwrap_or_default();
+        eventually("nginx has logged all", async || asked().lines().count() >= 60).await;
+        let mut keys: Vec<String> = asked().lines().map(str::to_owned).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!((keys.len(), asked().lines().count()), (60, 60), "each key ran once");
+    }
+}
+
+#[tokio::test]
+async fn node_gets_whole_requests_by_http2_and_its_answers_are_replayed() {
+    let authority = Authority::new();
+    let node = node(&authority).await;
+    let config = Config::before_endpoints([]).upstream(&node.upstream(&authority, "auto"));
+    let proxy = config.start().await;
+    let charge = Request::charge("k").host("api.test").field("TE", "trailers");
+    let first = proxy.request(&charge.field("Connection", "TE")).await;
+    assert_eq!(
+        first.expect_status(201).text(),
+        r#"1 POST https api.test /v1/charges trailers: {"amount":10}"#
+    );
+    let charge = Request::charge("k").host("api.test");
+    proxy.request(&charge).await.expect_replay_of(&first);
+    let upload = Request::post("/else?a=b").host("api.test").chunked(&["a", "bc"]);
+    let second = proxy.request(&upload).await;
+    assert_eq!(second.expect_status(201).text(), "2 POST https api.test /else?a=b undefined: abc");
+}
+
+/// nginx, which wants to know who asks, says what is spoken, and logs the keys.
+async fn nginx(authority: &Authority) -> Server {
+    tools();
+    let folder = TempDir::new().unwrap();
+    let address =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let (cert, key) = authority.issue("localhost");
+    let path = folder.path().display();
+    let config = format!(
+        "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\
+         events {{}}\n\
+         http {{\n\
+         log_format asked '$http_idempotency_key'; access_log {path}/access.log asked;\n\
+         client_body_temp_path {path}; proxy_temp_path {path}; fastcgi_temp_path {path};\n\
+         uwsgi_temp_path {path}; scgi_temp_path {path};\n\
+         server {{ listen {address} ssl http2; keepalive_requests 3;\n\
+         ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {}; ssl_verify_client on;\n\
+         location / {{ return 201 '$server_protocol $ssl_client_verify'; }} }}\n\
+         }}\n",
+        cert.display(),
+        key.display(),
+        authority.ca().display()
+    );
+    fs::write(folder.path().join("nginx.conf"), config).unwrap();
+    let program = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
+    let child = Command::new(program)
+        .arg("-c")
+        .arg(folder.path().join("nginx.conf"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nginx");
+    eventually("nginx listens", async || TcpStream::connect(address).await.is_ok()).await;
+    Server { child, port: address.port(), folder }
+}
+
+/// Node, which says what it was asked and sends trailers.
+async fn node(authority: &Authority) -> Server {
+    tools();
+    let (cert, key) = authority.issue("localhost");
+    let script = format!(
+        "const fs = require('node:fs');
+        const server = require('node:http2').createSecureServer({{
+            cert: fs.readFileSync('{}'), key: fs.readFileSync('{}'),
+        }});
+        let count = 0;
+        server.on('stream', (stream, headers) => {{
+            const number = ++count;
+            stream.respond({{ ':status': 201, 'content-type': 'text/plain' }}, {{ waitForTrailers: true }});
+            stream.on('wantTrailers', () => stream.sendTrailers({{ 'grpc-status': '0' }}));
+            const of = ['method', 'scheme', 'authority', 'path'].map((name) => headers[`:${{name}}`]).join(' ');
+            stream.write(`${{number}} ${{of}} ${{headers.te}}: `);
+            stream.pipe(stream);
+        }});
+        server.listen(0, '127.0.0.1', () => console.log(server.address().port));",
+        cert.display(),
+        key.display()
+    );
+    let mut child = Command::new("node").args(["-e", &script]).stdout(Stdio::piped()).spawn().expect("node");
+    let mut port = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut port).expect("a line");
+    let port = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().expect("a port"))).port();
+    Server { child, port, folder: TempDir::new().unwrap() }
+}
