@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_die_of_idleness_cost_no_outcome() {
     let tried = needless_unknowns(250, 4, "").await;
-    assert_eq!(tried, Tried { requests: 1_000, unknown: 0 });
+    assert_eq!((tried.requests, tried.unknown), (1_000, 0), "{tried:?}");
 }
 
 /// The figure of the README: `cargo test --release --test it -- --ignored --nocapture needless`.
@@ -24,13 +24,15 @@ async fn the_rate_of_needless_unknowns() {
     println!("max_reuse_idle = \"4s\": {careless:?}");
     let tried = needless_unknowns(400, 50, "").await;
     println!("by default: {tried:?}");
-    assert_eq!(tried, Tried { requests: 20_000, unknown: 0 });
+    assert_eq!((tried.requests, tried.unknown), (20_000, 0), "{tried:?}");
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Tried {
     requests: usize,
     unknown: usize,
+    /// Their keys are free.
+    not_sent: usize,
 }
 
 /// What became of one lane's requests.
@@ -50,17 +52,16 @@ async fn needless_unknowns(lanes: usize, rounds: usize, settings: &str) -> Tried
         Config::before(&upstream).upstream("max_idle_connections = 4096").upstream(settings).start().await;
     let count = lanes;
     let lanes: Vec<_> = (0..lanes).map(|lane| aside(run_lane(&proxy, lane, rounds))).collect();
-    let (mut tried, mut not_sent) = (Tried { requests: 0, unknown: 0 }, 0);
+    let mut tried = Tried { requests: 0, unknown: 0, not_sent: 0 };
     for lane in lanes {
         let lane = lane.await.unwrap();
         tried.requests += rounds;
         tried.unknown += lane.unknown;
-        not_sent += lane.not_sent;
+        tried.not_sent += lane.not_sent;
     }
     let (seen, closed) = (upstream.seen().len(), upstream.closed_connections());
     assert!(closed * 2 > count, "only {closed} connections were closed: the window was missed");
-    assert!(seen + not_sent <= tried.requests, "{seen} came, {not_sent} were not sent");
-    println!("{not_sent} of {} were not sent, and their keys are free", tried.requests);
+    assert!(seen + tried.not_sent <= tried.requests, "{seen} came: {tried:?}");
     tried
 }
 
