@@ -207,6 +207,15 @@ impl Probe {
         Self { is_shared: true, ..self }
     }
 
+    /// Returns when something has arrived: a byte, the end, an error.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of a connection that is broken.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.stream.ready(Interest::READABLE).await.map(drop)
+    }
+
     /// Whether nothing has arrived: no byte, no end, no error.
     #[must_use]
     pub fn is_quiet(&self) -> bool {

@@ -33,6 +33,8 @@ pub struct FramingWatch {
     head: Head,
     /// Whether the last byte of the line being read is a carriage return.
     after_cr: bool,
+    /// Whether anything has come since the last head.
+    is_begun: bool,
     findings: VecDeque<Framing>,
 }
 
@@ -94,6 +96,11 @@ impl FramingWatch {
         bytes.len()
     }
 
+    /// Whether no byte of a request has come that was not asked for, nor any after the last one's end.
+    pub fn is_between_requests(&self) -> bool {
+        matches!(self.state, State::BeforeHead) && !self.is_begun && self.findings.is_empty()
+    }
+
     /// Takes the finding about the first head that has not been asked for. `None`: there is no such head, or the watch has
     /// lost its way.
     pub fn next_finding(&mut self) -> Option<Framing> {
@@ -127,6 +134,7 @@ impl FramingWatch {
     }
 
     fn before_head(&mut self, byte: u8) -> State {
+        self.is_begun = true;
         match byte {
             b'\n' => {
                 self.end_line();
@@ -235,6 +243,7 @@ impl FramingWatch {
 
     fn end_head(&mut self) -> State {
         let head = std::mem::take(&mut self.head);
+        self.is_begun = false;
         if head.has_transfer_encoding && !head.is_chunked || self.findings.len() >= MAX_WAITING_HEADS {
             return State::Lost;
         }

@@ -7,6 +7,7 @@ pub mod admin;
 mod alarm;
 mod connection;
 pub mod framing;
+mod http1;
 mod http2;
 mod opening;
 mod params;

@@ -1,6 +1,13 @@
 //! Bounds: under pressure answers go first, then new keys are refused; a duplicate is never run.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use crate::harness::{Config, Reply, Request, Upstream, eventually};
+
+/// The proxy takes a connection out of hyper after 100 ms of silence.
+const LONGER_THAN_IT_TAKES_TO_REST: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn a_full_store_refuses_new_keys_and_still_replays_old_ones() {
@@ -39,7 +46,7 @@ async fn a_request_in_flight_counts_and_is_never_dropped() {
     eventually("its ttl would be over, if it ran", async || {
         proxy.charge("new").await.expect_problem(503, "store-full");
         proxy.charge("held").await.expect_problem(409, "request-in-flight");
-        begun.elapsed() > std::time::Duration::from_millis(1500)
+        begun.elapsed() > Duration::from_millis(1500)
     })
     .await;
     gate.release();
@@ -244,4 +251,35 @@ async fn a_caller_with_many_keys_gets_no_more_and_leaves_the_others_alone() {
     upstream.expect_executions("three", 0);
     proxy.request(&of("bob", "three")).await.expect_status(201);
     proxy.charge("four").await.expect_status(201);
+}
+
+#[tokio::test]
+async fn a_connection_that_rested_goes_on_where_it_was() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).start().await;
+    let mut client = proxy.client().await;
+    let first = client.request(&Request::charge("k")).await;
+    sleep(LONGER_THAN_IT_TAKES_TO_REST).await;
+    client.request(&Request::charge("k")).await.expect_replay_of(first.expect_status(201));
+    sleep(LONGER_THAN_IT_TAKES_TO_REST).await;
+    // What has begun does not let the connection rest, be it an empty line before a head.
+    let request = Request::charge("k").bytes();
+    let (head, body) = request.split_at(20);
+    for pieces in [[b"\r".as_slice(), b"\n", &request], [&head[..7], &head[7..], body]] {
+        for piece in pieces {
+            client.send_bytes(piece).await;
+            sleep(LONGER_THAN_IT_TAKES_TO_REST).await;
+        }
+        client.response().await.expect_replay_of(&first);
+    }
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_kept_for_the_idle_timeout() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).server("idle_timeout = \"300ms\"").start().await;
+    let mut idle = proxy.client().await;
+    idle.request(&Request::charge("k")).await.expect_status(201);
+    assert_eq!(idle.closed().await, "", "an idle connection ends without a word");
 }

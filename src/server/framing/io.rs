@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -11,7 +12,14 @@ use super::{Framing, FramingWatch};
 
 /// The findings about one connection.
 #[derive(Clone, Debug, Default)]
-pub struct Findings(Arc<Mutex<FramingWatch>>);
+pub struct Findings(Arc<Watched>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    watch: Mutex<FramingWatch>,
+    /// Whether something was written that may not have been sent yet.
+    is_unsent: AtomicBool,
+}
 
 /// A connection that shows every byte read from it to a [`FramingWatch`], and ends where a body is malformed.
 #[derive(Debug)]
@@ -27,11 +35,18 @@ impl Findings {
     /// `None` if the watch lost its way: nothing is known about that request, nor about any later one.
     #[must_use]
     pub fn take(&self) -> Option<Framing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next_finding()
+        self.0.watch.lock().unwrap_or_else(PoisonError::into_inner).next_finding()
+    }
+
+    /// Whether nothing is under way: every request that began has ended and was taken, every answer was sent.
+    #[must_use]
+    pub fn are_at_rest(&self) -> bool {
+        let is_between = self.0.watch.lock().unwrap_or_else(PoisonError::into_inner).is_between_requests();
+        is_between && !self.0.is_unsent.load(Ordering::Relaxed)
     }
 
     fn feed(&self, bytes: &[u8]) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).feed(bytes)
+        self.0.watch.lock().unwrap_or_else(PoisonError::into_inner).feed(bytes)
     }
 }
 
@@ -72,11 +87,17 @@ fn malformed() -> io::Error {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.findings.0.is_unsent.store(true, Ordering::Relaxed);
         Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            this.findings.0.is_unsent.store(false, Ordering::Relaxed);
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -88,6 +109,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedIo<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.findings.0.is_unsent.store(true, Ordering::Relaxed);
         Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bufs)
     }
 
