@@ -1,16 +1,17 @@
 #!/bin/sh
-# Sees to it that what the benchmark needs is there: wrk and nginx. Installs them where it may.
+# Sees to it that what the benchmark needs is there: wrk, nginx and h2load. Installs them where it may.
 set -eu
 
 missing=""
-for tool in wrk nginx; do
-    command -v "$tool" >/dev/null || missing="$missing $tool"
+for tool in wrk nginx h2load; do
+    command -v "$tool" >/dev/null && continue
+    case $tool in h2load) missing="$missing nghttp2-client" ;; *) missing="$missing $tool" ;; esac
 done
 [ -z "$missing" ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq
-    # The packages have the tools' names. nginx is started by the benchmark alone.
+    # nginx is started by the benchmark alone.
     # shellcheck disable=SC2086
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
 else

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 
 use crate::Result;
-use crate::load::{CONNECTIONS, Probe};
+use crate::load::{CONNECTIONS, Probe, Wire};
 use crate::process::{Server, free_address};
 
 const GUARDED_PATH: &str = "/v1/charges";
@@ -37,10 +37,14 @@ pub(crate) enum Contender {
     FirstTime { access_log: bool },
     /// Oncegate answering from its store.
     Replays,
+    /// nginx, asked in another way.
+    NginxOver(Wire),
+    /// Oncegate on a route that it only passes on, asked in another way.
+    UnguardedOver(Wire),
 }
 
 /// The rows, in the order of the table.
-pub(crate) const ROWS: [Contender; 8] = [
+pub(crate) const ROWS: [Contender; 12] = [
     Contender::Bare,
     Contender::Nginx,
     Contender::Passing,
@@ -49,6 +53,10 @@ pub(crate) const ROWS: [Contender; 8] = [
     Contender::Replays,
     Contender::Unguarded { access_log: true },
     Contender::FirstTime { access_log: true },
+    Contender::NginxOver(Wire::Tls),
+    Contender::UnguardedOver(Wire::Tls),
+    Contender::NginxOver(Wire::Http2),
+    Contender::UnguardedOver(Wire::Http2),
 ];
 
 impl Contender {
@@ -68,6 +76,10 @@ impl Contender {
             Self::Replays => "Oncegate, guarded, replays",
             Self::Unguarded { access_log: true } => "Oncegate, unguarded, access log on",
             Self::FirstTime { access_log: true } => "Oncegate, guarded, first-time keys, access log on",
+            Self::NginxOver(Wire::Tls) => "nginx, TLS",
+            Self::UnguardedOver(Wire::Tls) => "Oncegate, unguarded, TLS",
+            Self::NginxOver(Wire::Http1 | Wire::Http2) => "nginx, HTTP/2",
+            Self::UnguardedOver(Wire::Http1 | Wire::Http2) => "Oncegate, unguarded, HTTP/2",
         }
     }
 
@@ -77,25 +89,50 @@ impl Contender {
             Self::Unguarded { access_log: false } => Some(1.25),
             Self::FirstTime { access_log: false } => Some(1.8),
             Self::Replays => Some(0.75),
-            Self::Bare | Self::Nginx | Self::Passing | Self::Unguarded { .. } | Self::FirstTime { .. } => {
-                None
-            }
+            Self::Bare
+            | Self::Nginx
+            | Self::Passing
+            | Self::Unguarded { .. }
+            | Self::FirstTime { .. }
+            | Self::NginxOver(_)
+            | Self::UnguardedOver(_) => None,
         }
     }
 
     pub(crate) fn path(self) -> &'static str {
         match self {
-            Self::Unguarded { .. } => UNGUARDED_PATH,
-            Self::Bare | Self::Nginx | Self::Passing | Self::FirstTime { .. } | Self::Replays => GUARDED_PATH,
+            Self::Unguarded { .. } | Self::UnguardedOver(_) => UNGUARDED_PATH,
+            Self::Bare
+            | Self::Nginx
+            | Self::NginxOver(_)
+            | Self::Passing
+            | Self::FirstTime { .. }
+            | Self::Replays => GUARDED_PATH,
+        }
+    }
+
+    pub(crate) fn wire(self) -> Wire {
+        match self {
+            Self::NginxOver(wire) | Self::UnguardedOver(wire) => wire,
+            Self::Bare
+            | Self::Nginx
+            | Self::Passing
+            | Self::Unguarded { .. }
+            | Self::FirstTime { .. }
+            | Self::Replays => Wire::Http1,
         }
     }
 
     pub(crate) fn keys(self) -> Keys {
         match self {
             Self::Replays => Keys::Fixed(REPLAYED_KEYS),
-            Self::Bare | Self::Nginx | Self::Passing | Self::Unguarded { .. } | Self::FirstTime { .. } => {
-                Keys::Unique
-            }
+            Self::Bare
+            | Self::Nginx
+            | Self::Passing
+            | Self::Unguarded { .. }
+            | Self::FirstTime { .. }
+            | Self::NginxOver(_)
+            | Self::UnguardedOver(_) => Keys::Unique,
         }
     }
 
@@ -103,17 +140,20 @@ impl Contender {
     pub(crate) fn start(self, backend: &Backend, files: &Path) -> Result<Server> {
         match self {
             Self::Bare => hyper(files, "bare", None),
-            Self::Nginx => nginx(backend, files),
+            Self::Nginx | Self::NginxOver(_) => nginx(backend, files, self.wire()),
             Self::Passing => hyper(files, "passing", Some(backend)),
             Self::Unguarded { access_log } | Self::FirstTime { access_log } => {
-                oncegate(backend, files, access_log)
+                oncegate(backend, files, access_log, Wire::Http1)
             }
-            Self::Replays => oncegate(backend, files, false),
+            Self::Replays | Self::UnguardedOver(_) => oncegate(backend, files, false, self.wire()),
         }
     }
 
-    /// Whether a request and its duplicate get what the row's name says.
+    /// Whether a request and its duplicate get what the row's name says. The probe speaks HTTP/1.1 in cleartext only.
     pub(crate) fn check_answers(self, probe: &Probe) -> Result<()> {
+        if self.wire() != Wire::Http1 {
+            return Ok(());
+        }
         let first = probe.post("probe")?.is_replay();
         let second = probe.post("probe")?.is_replay();
         let guarded = matches!(self, Self::FirstTime { .. } | Self::Replays);
@@ -128,9 +168,12 @@ impl Contender {
         let expected = match self {
             Self::Bare | Self::Replays => 0..=0,
             // wrk stops with a request on every connection, after the warm-up too.
-            Self::Nginx | Self::Passing | Self::Unguarded { .. } | Self::FirstTime { .. } => {
-                requests..=requests + 2 * CONNECTIONS
-            }
+            Self::Nginx
+            | Self::Passing
+            | Self::Unguarded { .. }
+            | Self::FirstTime { .. }
+            | Self::NginxOver(_)
+            | Self::UnguardedOver(_) => requests..=requests + 2 * CONNECTIONS,
         };
         (!expected.contains(&executions))
             .then(|| format!("the back end was called {executions} times for {requests} answers"))
@@ -166,10 +209,18 @@ fn hyper(files: &Path, name: &str, upstream: Option<&Backend>) -> Result<Server>
     Server::start(command, address, &files.join(name))
 }
 
-fn nginx(backend: &Backend, files: &Path) -> Result<Server> {
+fn nginx(backend: &Backend, files: &Path, wire: Wire) -> Result<Server> {
     let address = free_address()?;
     let upstream = backend.0.address;
     let root = files.display();
+    let listen = match wire {
+        Wire::Http1 => format!("listen {address};"),
+        Wire::Http2 => format!("listen {address} http2;"),
+        Wire::Tls => {
+            let Certificate { cert, key } = certificate(files)?;
+            format!("listen {address} ssl; ssl_certificate {cert}; ssl_certificate_key {key};")
+        }
+    };
     // Connections last for the whole run on both sides, as Oncegate's do.
     let text = format!(
         "daemon off;
@@ -187,7 +238,7 @@ http {{
     scgi_temp_path {root}/scgi;
     upstream backend {{ server {upstream}; keepalive 128; keepalive_requests 100000000; }}
     server {{
-        listen {address};
+        {listen}
         location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
@@ -206,14 +257,23 @@ http {{
     Server::start(command, address, &files.join("nginx.log"))
 }
 
-fn oncegate(backend: &Backend, files: &Path, access_log: bool) -> Result<Server> {
+fn oncegate(backend: &Backend, files: &Path, access_log: bool, wire: Wire) -> Result<Server> {
     let address = free_address()?;
     let upstream = backend.0.address;
+    let tls = match wire {
+        Wire::Http1 | Wire::Http2 => String::new(),
+        Wire::Tls => {
+            let Certificate { cert, key } = certificate(files)?;
+            format!("[server.tls]\ncert = \"{cert}\"\nkey = \"{key}\"")
+        }
+    };
     // The store never fills up, and nothing expires: every row measures one thing.
     let text = format!(
         r#"
 [server]
 listen = ["{address}"]
+max_connections = 100_000
+{tls}
 
 [log]
 access = {access_log}
@@ -250,6 +310,20 @@ guarded = false
         std::thread::spawn(move || drain(stdout));
     }
     Ok(server)
+}
+
+/// Where a certificate is that nobody trusts, and its key.
+struct Certificate {
+    cert: String,
+    key: String,
+}
+
+fn certificate(files: &Path) -> Result<Certificate> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let (cert, key) = (files.join("cert.pem"), files.join("key.pem"));
+    fs::write(&cert, made.cert.pem())?;
+    fs::write(&key, made.signing_key.serialize_pem())?;
+    Ok(Certificate { cert: cert.display().to_string(), key: key.display().to_string() })
 }
 
 fn drain(stdout: ChildStdout) {

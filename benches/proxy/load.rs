@@ -1,7 +1,9 @@
-//! The requests: one definition for wrk, which loads, and for the probe, which looks at single answers.
+//! The requests: one definition for wrk and h2load, which load, and for the probe, which looks at single answers.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -33,15 +35,29 @@ fn request(path: &str) -> (String, String) {
     (before, format!("\r\n\r\n{body:x<filled$}\"}}"))
 }
 
-/// One run of wrk.
+/// How requests come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// HTTP/1.1 in cleartext.
+    Http1,
+    /// HTTP/1.1 through TLS.
+    Tls,
+    /// HTTP/2 in cleartext, one stream at a time on each connection.
+    Http2,
+}
+
+/// One run of wrk, or of h2load for HTTP/2.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
+pub(crate) struct Load<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) path: &'static str,
     pub(crate) keys: Keys,
+    pub(crate) wire: Wire,
+    /// Where files may be put.
+    pub(crate) files: &'a Path,
 }
 
-/// What wrk counted.
+/// What the tool counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counts {
     pub(crate) requests: u64,
@@ -51,40 +67,76 @@ pub(crate) struct Counts {
     timeouts: u64,
 }
 
-impl Load {
+impl Load<'_> {
     /// Sends for that many seconds (wrk knows whole ones only), with keys that start with `prefix`.
     pub(crate) fn run(&self, prefix: &str, seconds: u64) -> Result<Counts> {
+        let counted = match self.wire {
+            Wire::Http1 => {
+                finish(self.wrk("http", prefix, seconds), seconds).map(|said| Counts::of_wrk(&said))
+            }
+            Wire::Tls => {
+                finish(self.wrk("https", prefix, seconds), seconds).map(|said| Counts::of_wrk(&said))
+            }
+            Wire::Http2 => {
+                finish(self.h2load(seconds)?, seconds).map(|said| Counts::of_h2load(&said, seconds))
+            }
+        };
+        counted?.ok_or_else(|| "the tool said nothing that this reads".into())
+    }
+
+    fn wrk(&self, scheme: &str, prefix: &str, seconds: u64) -> Command {
         let (before, after) = request(self.path);
         let (prefix, keys) = match self.keys {
             Keys::Unique => (format!("{prefix}5b1c8e0a-3d0f-4c55-"), 0),
             Keys::Fixed(count) => (FIXED_PREFIX.to_owned(), count),
         };
-        let mut wrk = Command::new("wrk")
-            .args(["-t1", "-c", &CONNECTIONS.to_string(), "-d", &format!("{seconds}s")])
+        let mut wrk = Command::new("wrk");
+        wrk.args(["-t1", "-c", &CONNECTIONS.to_string(), "-d", &format!("{seconds}s")])
             .args(["--timeout", "5s", "-s", SCRIPT])
-            .arg(format!("http://{}{}", self.address, self.path))
-            .args(["--", &before, &after, &prefix, &keys.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("wrk: {error}"))?;
-        let patience = Duration::from_secs(seconds + 10);
-        if let Err(error) = wait("wrk", patience, || Ok(wrk.try_wait()?)) {
-            wrk.kill().ok();
-            wrk.wait().ok();
-            return Err(error);
-        }
-        let mut said = String::new();
-        if let Some(mut stdout) = wrk.stdout.take() {
-            stdout.read_to_string(&mut said)?;
-        }
-        Counts::parse(&said).ok_or_else(|| format!("wrk said nothing that this reads: {said}").into())
+            .arg(format!("{scheme}://{}{}", self.address, self.path))
+            .args(["--", &before, &after, &prefix, &keys.to_string()]);
+        wrk
     }
+
+    /// The same request, all with one key: h2load cannot count.
+    fn h2load(&self, seconds: u64) -> Result<Command> {
+        let (before, after) = request(self.path);
+        let body = self.files.join("body.json");
+        fs::write(&body, after.trim_start())?;
+        let mut h2load = Command::new("h2load");
+        h2load
+            .args(["-t1", "-m1", "-c", &CONNECTIONS.to_string(), "-D", &seconds.to_string(), "-d"])
+            .arg(body)
+            .arg(format!("http://{}{}", self.address, self.path));
+        // The request line, Host and Content-Length are its own.
+        for field in before.lines().skip(2).filter(|line| !line.starts_with("Content-Length")) {
+            h2load.args(["-H", &format!("{field}{}", if field.ends_with(": ") { FIXED_PREFIX } else { "" })]);
+        }
+        Ok(h2load)
+    }
+}
+
+/// What `tool`, which works for `seconds`, says.
+fn finish(mut tool: Command, seconds: u64) -> Result<String> {
+    let name = tool.get_program().to_string_lossy().into_owned();
+    let spawned = tool.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = spawned.map_err(|error| format!("{name}: {error}"))?;
+    let patience = Duration::from_secs(seconds + 10);
+    if let Err(error) = wait(&name, patience, || Ok(child.try_wait()?)) {
+        child.kill().ok();
+        child.wait().ok();
+        return Err(error);
+    }
+    let mut said = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut said)?;
+    }
+    Ok(said)
 }
 
 impl Counts {
     /// Reads the line that `post.lua` prints.
-    fn parse(said: &str) -> Option<Self> {
+    fn of_wrk(said: &str) -> Option<Self> {
         let line = said.lines().find_map(|line| line.strip_prefix("result "))?;
         let numbers: Vec<u64> =
             line.split(' ').map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
@@ -92,6 +144,16 @@ impl Counts {
         let broken = connect + read + write;
         let duration = Duration::from_micros(micros);
         Some(Self { requests, duration, broken, refused: status, timeouts })
+    }
+
+    /// Reads h2load's sums: `requests: 9 total, 9 started, 9 done, 9 succeeded, 0 failed, 0 errored, 0 timeout`.
+    fn of_h2load(said: &str, seconds: u64) -> Option<Self> {
+        let line = said.lines().find_map(|line| line.strip_prefix("requests: "))?;
+        let count =
+            |what: &str| line.split(", ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
+        let (refused, broken, timeouts) = (count("failed")?, count("errored")?, count("timeout")?);
+        let duration = Duration::from_secs(seconds);
+        Some(Self { requests: count("succeeded")?, duration, broken, refused, timeouts })
     }
 
     /// Why this run counts for nothing, if so.
@@ -136,6 +198,17 @@ impl Probe {
             self.post_on(&mut stream, &format!("{FIXED_PREFIX}{key}"))?;
         }
         Ok(())
+    }
+
+    /// That many connections on each of which a POST was answered.
+    pub(crate) fn connect_each(&self, connections: u64) -> Result<Vec<TcpStream>> {
+        (0..connections)
+            .map(|_| {
+                let mut stream = self.connect()?;
+                self.post_on(&mut stream, "idle")?;
+                Ok(stream)
+            })
+            .collect()
     }
 
     /// Sends a GET and returns the body of its answer.

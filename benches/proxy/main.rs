@@ -6,7 +6,7 @@
 //! row's name says: a benchmark of errors is none.
 //!
 //! Settings, from the environment: `BENCH_ROUNDS` (5; 0 measures memory only), `BENCH_SECONDS` (3, for each row in each
-//! round), `BENCH_ANSWERS` (100000, stored to measure memory).
+//! round), `BENCH_ANSWERS` (100000, stored to measure memory), `BENCH_CONNECTIONS` (10000, left idle to measure theirs).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table and the progress are the output")]
 
 mod contenders;
@@ -21,8 +21,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use contenders::{Backend, Contender, Keys};
-use load::{Load, Probe};
-use report::{Memory, Report, Sample};
+use load::{CONNECTIONS, Load, Probe};
+use report::{Idle, Memory, Report, Sample};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -31,6 +31,8 @@ const MAX_RUN: Duration = Duration::from_secs(10 * 60);
 const WARM_UP_SECONDS: u64 = 1;
 const FILL_STEP_SECONDS: u64 = 1;
 const MAX_FILL_STEPS: u64 = 60;
+/// Connections are at rest after this time.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -60,6 +62,7 @@ fn bench() -> Result<bool> {
     let rounds = setting("BENCH_ROUNDS", 5)?;
     let seconds = setting("BENCH_SECONDS", 3)?.max(1);
     let answers = setting("BENCH_ANSWERS", 100_000)?;
+    let connections = setting("BENCH_CONNECTIONS", 10_000)?;
 
     let files = tempfile::tempdir()?;
     let backend = Backend::start(files.path())?;
@@ -73,8 +76,10 @@ fn bench() -> Result<bool> {
     }
     eprintln!("{:70}", "memory");
     let memory = measure_memory(&backend, files.path(), answers);
-    println!("{}", report.table(&memory));
-    Ok(memory.is_ok() && !report.has_void_row())
+    eprintln!("{:70}", "idle connections");
+    let idle = measure_idle(&backend, files.path(), connections);
+    println!("{}", report.table(&memory, &idle));
+    Ok(memory.is_ok() && idle.is_ok() && !report.has_void_row())
 }
 
 fn setting(name: &str, default: u64) -> Result<u64> {
@@ -91,7 +96,13 @@ fn measure(contender: Contender, backend: &Backend, files: &Path, seconds: u64) 
     if let Err(reason) = contender.check_answers(&probe) {
         return Ok(Sample::Void(reason.to_string()));
     }
-    let load = Load { address: server.address, path: contender.path(), keys: contender.keys() };
+    let load = Load {
+        address: server.address,
+        path: contender.path(),
+        keys: contender.keys(),
+        wire: contender.wire(),
+        files,
+    };
     if let Keys::Fixed(count) = contender.keys() {
         probe.post_each_of(count)?;
     }
@@ -118,7 +129,13 @@ fn measure(contender: Contender, backend: &Backend, files: &Path, seconds: u64) 
 fn measure_memory(backend: &Backend, files: &Path, answers: u64) -> Result<Memory> {
     let contender = Contender::FirstTime { access_log: false };
     let server = contender.start(backend, files)?;
-    let load = Load { address: server.address, path: contender.path(), keys: Keys::Unique };
+    let load = Load {
+        address: server.address,
+        path: contender.path(),
+        keys: Keys::Unique,
+        wire: contender.wire(),
+        files,
+    };
     // Connections, stacks and pools are there before the first reading: what grows from then on is the store.
     load.run("warm-", WARM_UP_SECONDS)?;
     let (start, before) = (backend.executions()?, server.resident_bytes()?);
@@ -138,4 +155,19 @@ fn measure_memory(backend: &Backend, files: &Path, answers: u64) -> Result<Memor
         bytes_per_answer: after.saturating_sub(before) / stored.max(1),
         head_bytes: backend.head_bytes()?,
     })
+}
+
+/// By how much the proxy grows for each connection that is kept after a request.
+fn measure_idle(backend: &Backend, files: &Path, connections: u64) -> Result<Idle> {
+    let contender = Contender::Unguarded { access_log: false };
+    let server = contender.start(backend, files)?;
+    let probe = Probe::new(server.address, contender.path());
+    // What the first connections bring along is there before the first reading.
+    let mut kept = probe.connect_each(CONNECTIONS)?;
+    std::thread::sleep(SETTLED_AFTER);
+    let before = server.resident_bytes()?;
+    kept.extend(probe.connect_each(connections)?);
+    std::thread::sleep(SETTLED_AFTER);
+    let grown = server.resident_bytes()?.saturating_sub(before);
+    Ok(Idle { connections, bytes_per_connection: grown / connections.max(1) })
 }

@@ -9,6 +9,9 @@ use crate::hyper_server::BODY_BYTES;
 /// What an answer may take in memory beside its body and its head as sent.
 const MEMORY_GOAL_BYTES: i64 = 350;
 
+/// What a connection may take that waits for its next request.
+const IDLE_GOAL_BYTES: u64 = 10 * 1024;
+
 /// One row in one round.
 #[derive(Clone, Debug)]
 pub(crate) enum Sample {
@@ -22,6 +25,13 @@ pub(crate) struct Memory {
     pub(crate) answers: u64,
     pub(crate) bytes_per_answer: u64,
     pub(crate) head_bytes: u64,
+}
+
+/// What an idle connection takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Idle {
+    pub(crate) connections: u64,
+    pub(crate) bytes_per_connection: u64,
 }
 
 /// Everything measured.
@@ -47,7 +57,7 @@ impl Report {
         self.rows.iter().flatten().any(|sample| matches!(sample, Sample::Void(_)))
     }
 
-    pub(crate) fn table(&self, memory: &Result<Memory>) -> String {
+    pub(crate) fn table(&self, memory: &Result<Memory>, idle: &Result<Idle>) -> String {
         let mut table = String::from(
             "\n| | CPU per request | ratio to nginx | goal | requests/s |\n|---|---|---|---|---|\n",
         );
@@ -69,7 +79,7 @@ impl Report {
                 thousands(rate.round() as u64),
             ));
         }
-        table + &format!("\n{}\n\n{}\n", memory_line(memory), self.conditions())
+        table + &format!("\n{}\n\n{}\n\n{}\n", memory_line(memory), idle_line(idle), self.conditions())
     }
 
     fn samples(&self, contender: Contender) -> impl Iterator<Item = &Sample> {
@@ -119,6 +129,20 @@ fn memory_line(memory: &Result<Memory>) -> String {
          (goal: body + head + {MEMORY_GOAL_BYTES}: {verdict}).",
         thousands(bytes_per_answer),
         thousands(answers),
+    )
+}
+
+fn idle_line(idle: &Result<Idle>) -> String {
+    let Idle { connections, bytes_per_connection } = match idle {
+        Ok(idle) => *idle,
+        Err(reason) => return format!("Memory per idle connection: void: {reason}"),
+    };
+    let verdict = if bytes_per_connection <= IDLE_GOAL_BYTES { "reached" } else { "missed" };
+    format!(
+        "Memory per idle connection: {} bytes, over {} connections after a request on each (goal: {}: {verdict}).",
+        thousands(bytes_per_connection),
+        thousands(connections),
+        thousands(IDLE_GOAL_BYTES),
     )
 }
 

@@ -230,10 +230,7 @@ async fn a_head_that_takes_too_long_ends_its_connection() {
     slow.send_bytes("POST /v1/charges HTTP/1.1\r\nHost: api.test\r\n").await;
     let said = slow.closed().await;
     assert!(said.is_empty() || said.starts_with("HTTP/1.1 408 "), "{said}");
-    let mut idle = proxy.client().await;
-    idle.request(&Request::charge("k")).await.expect_status(201);
-    assert_eq!(idle.closed().await, "", "an idle connection ends without a word");
-    upstream.expect_executions("k", 1);
+    upstream.expect_nothing();
 }
 
 #[tokio::test]
