@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::harness::{Authority, Config, Request, eventually, tools};
+use crate::harness::{Authority, Config, Http2Client, Request, eventually, tools};
 
 /// Ends with the test.
 struct Server {
@@ -84,6 +84,27 @@ async fn node_gets_whole_requests_by_http2_and_its_answers_are_replayed() {
     let upload = Request::post("/else?a=b").host("api.test").chunked(&["a", "bc"]);
     let second = proxy.request(&upload).await;
     assert_eq!(second.expect_status(201).text(), "2 POST https api.test /else?a=b undefined: abc");
+}
+
+#[tokio::test]
+async fn a_call_goes_by_http2_on_both_sides_and_its_trailers_are_replayed() {
+    let authority = Authority::new();
+    let node = node(&authority).await;
+    let config = Config::before_endpoints([]).upstream(&node.upstream(&authority, "auto"));
+    let proxy = config.start().await;
+    let mut client = Http2Client::connect(proxy.address()).await;
+    let ok = [("grpc-status".to_owned(), "0".to_owned())];
+    let first = client.request(&Request::charge("k").field("te", "trailers")).await;
+    assert_eq!(first.expect_status(201).trailers, ok, "nobody announces them");
+    let retry = client.request(&Request::charge("k").field("te", "trailers")).await;
+    assert_eq!(retry.expect_replay_of(&first).trailers, ok);
+    let mut call = client.begin(&Request::post("/package.Service/Call").host("api.test"), false).await;
+    call.send_data("ab", false);
+    call.send_data("cd", false);
+    call.send_trailer("x-end", "1");
+    let streamed = call.response().await.unwrap();
+    assert!(streamed.expect_status(201).text().ends_with(" undefined: abcd"), "{streamed:?}");
+    assert_eq!(streamed.trailers, ok);
 }
 
 /// nginx, which wants to know who asks, says what is spoken, and logs the keys.
