@@ -14,6 +14,7 @@ pub mod finish;
 pub mod forwarded;
 pub mod hashed_upload;
 pub mod headers;
+mod held;
 pub mod outcome;
 pub mod pace;
 pub mod pass;
@@ -54,6 +55,7 @@ use self::correlation::RequestIds;
 use self::detach::Detachable;
 use self::finish::Finish;
 use self::forwarded::Trust;
+use self::held::Held;
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, MinRate, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
@@ -139,16 +141,21 @@ impl Proxy {
             let upstream = upstreams.get(route.upstream)?.clone();
             Some(Arc::new(Site { name: route.name.as_str().into(), route: route.clone(), upstream }))
         };
+        let buffered_bytes = Quota::new(params.max_buffered_bytes);
         Ok(Self {
             routes: Routes::new(&params.routes)?,
             sites: params.routes.iter().filter_map(site).collect(),
             upstreams,
             names: Names::new(params),
-            replies: Replies::new(&params.problem_base, params.documentation_url.as_deref()),
+            replies: Replies::new(
+                &params.problem_base,
+                params.documentation_url.as_deref(),
+                buffered_bytes.clone(),
+            ),
             guard,
             tracker,
             guarded_places: Quota::new(params.max_guarded_in_flight as u64),
-            buffered_bytes: Quota::new(params.max_buffered_bytes),
+            buffered_bytes,
             min_body_rate: params.min_body_rate,
             draining: AtomicBool::new(false),
             access_log,
@@ -236,6 +243,9 @@ impl Proxy {
         };
         line.key(&key);
         let caller = request::caller(&parts.headers, client.tls.as_ref(), policy)?;
+        if self.buffered_bytes.is_full() {
+            return Err(Problem::Overloaded);
+        }
         let places = (
             self.guarded_places.take(1).ok_or(Problem::Overloaded)?,
             client.take_attempt().ok_or(Problem::Overloaded)?,
@@ -361,8 +371,13 @@ impl Proxy {
             Some(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
             Some(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
             Some(Ok(response)) => {
-                let mut recording =
-                    Box::new(Recording::begin(response, policy, self.names.protected(), client.clone()));
+                let mut recording = Box::new(Recording::begin(
+                    response,
+                    policy,
+                    self.names.protected(),
+                    client.clone(),
+                    Held::of(&self.buffered_bytes),
+                ));
                 let recorded = hold(permit, deadline, pin!(recording.record(slot, policy))).await;
                 (recorded.unwrap_or_else(|| recording.not_kept()), Some(recording))
             }

@@ -24,7 +24,7 @@ pub struct Params {
     pub documentation_url: Option<String>,
     /// How many guarded requests may be at work at once, duplicates and waiters included.
     pub max_guarded_in_flight: usize,
-    /// How many bytes of guarded request bodies may be held at once.
+    /// How many bytes of guarded request bodies, and of answers that clients have not taken yet, may be held at once.
     pub max_buffered_bytes: u64,
     /// The proxies before this one: what they say of the client is believed.
     pub trusted_proxies: Vec<IpNet>,

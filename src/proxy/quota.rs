@@ -1,4 +1,5 @@
-//! A count that may not exceed its bound. Whoever finds no room is refused at once; nobody waits here.
+//! A count with a bound. Whoever finds no room is refused at once; nobody waits here. What cannot be refused any more is
+//! charged beyond the bound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,18 @@ impl Quota {
         self.0.taken.load(Ordering::Relaxed)
     }
 
+    /// Whether there is no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.taken() >= self.0.max
+    }
+
+    /// A share of `amount`, room or not.
+    pub(super) fn charge(&self, amount: u64) -> Share {
+        let mut share = Share { count: self.0.clone(), amount: 0 };
+        share.charge(amount);
+        share
+    }
+
     /// A share of `amount`, if there is room.
     #[must_use]
     pub fn take(&self, amount: u64) -> Option<Share> {
@@ -51,6 +64,12 @@ impl Share {
             self.amount += more;
         }
         is_taken
+    }
+
+    /// Takes `more` of the same quota, room or not.
+    pub(super) fn charge(&mut self, more: u64) {
+        self.count.taken.fetch_add(more, Ordering::Relaxed);
+        self.amount += more;
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::Client;
 use super::body::ReplyBody;
 use super::headers::{self, Protected};
+use super::held::Held;
 use super::outcome::RequestOutcome;
 use super::pass::LOOK_AFTER;
 use super::policy::GuardPolicy;
@@ -43,6 +44,7 @@ pub struct Recording {
     headers: HeaderMap,
     body: UpstreamBody,
     recorded: BytesMut,
+    held: Held,
     trailers: HeaderMap,
     /// Whether trailers may come that the head does not announce: in HTTP/2 nobody announces them, gRPC least of all.
     trails_unannounced: bool,
@@ -59,6 +61,7 @@ impl Recording {
         policy: &GuardPolicy,
         protected: &Protected,
         client: Arc<Client>,
+        held: Held,
     ) -> Self {
         let (mut parts, body) = response.into_parts();
         // A body that is not there (a 304's, say) may still have its length told; any other tells its own.
@@ -77,6 +80,7 @@ impl Recording {
             headers: parts.headers,
             body,
             recorded: BytesMut::new(),
+            held,
             trailers: HeaderMap::new(),
             trails_unannounced: parts.version == Version::HTTP_2,
             relay: None,
@@ -115,6 +119,7 @@ impl Recording {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         self.recorded.extend_from_slice(&data);
+                        self.held.grow(self.recorded.len(), data.len());
                         if self.recorded.len() > self.max_bytes {
                             return not_kept;
                         }
@@ -154,7 +159,8 @@ impl Recording {
         }
         headers::via(&mut self.headers, Version::HTTP_11);
         reply::expires(&mut self.headers, expires_at, policy);
-        let response = reply::whole(self.status, self.headers, self.recorded.freeze(), self.trailers);
+        let data = self.held.until_all_dropped(self.recorded.freeze());
+        let response = reply::whole(self.status, self.headers, data, self.trailers);
         slot.reply(Reply { response, outcome });
     }
 
@@ -209,8 +215,9 @@ impl Recording {
 
     fn stream(&mut self, slot: &mut Slot) {
         let length = self.body.size_hint().exact().map(|rest| rest + self.recorded.len() as u64);
+        let window_bytes = self.max_bytes.saturating_add(RELAY_WINDOW_BYTES);
         let (sender, body) =
-            relay(self.max_bytes.saturating_add(RELAY_WINDOW_BYTES), length, self.client.connection.clone());
+            relay(window_bytes, length, self.client.connection.clone(), self.held.quota().clone());
         let mut response = Response::new(ReplyBody::Relay(body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();

@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::body::BodyError;
+use super::quota::{Quota, Share};
 use super::socket::Probe;
 
 /// A frame in the queue costs at least this much, so that empty frames are bounded too.
@@ -25,6 +26,7 @@ pub struct Relay {
     frames: mpsc::UnboundedSender<Queued>,
     window: Arc<Semaphore>,
     window_bytes: usize,
+    buffered_bytes: Quota,
 }
 
 /// The client's end.
@@ -41,21 +43,29 @@ pub struct RelayBody {
 struct Queued {
     frame: Option<Frame<Bytes>>,
     cost: usize,
+    /// Counts as held while it is queued.
+    _share: Share,
 }
 
 /// The client is gone, or too slow for its window.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLost;
 
-/// A queue to `client` of at most `window_bytes`, for a body of `length_bytes` if that is known.
+/// A queue to `client` of at most `window_bytes`, for a body of `length_bytes` if that is known. What is queued counts in
+/// `buffered_bytes`.
 #[must_use]
-pub fn relay(window_bytes: usize, length_bytes: Option<u64>, client: Probe) -> (Relay, RelayBody) {
+pub fn relay(
+    window_bytes: usize,
+    length_bytes: Option<u64>,
+    client: Probe,
+    buffered_bytes: Quota,
+) -> (Relay, RelayBody) {
     let window_bytes = window_bytes.clamp(MIN_FRAME_COST_BYTES, u32::MAX as usize);
     let (sender, frames) = mpsc::unbounded_channel();
     let window = Arc::new(Semaphore::new(window_bytes));
     let body =
         RelayBody { frames, window: window.clone(), remaining_bytes: length_bytes, client, ended: false };
-    (Relay { frames: sender, window, window_bytes }, body)
+    (Relay { frames: sender, window, window_bytes, buffered_bytes }, body)
 }
 
 impl Relay {
@@ -102,7 +112,9 @@ impl Relay {
     }
 
     fn queue(&self, frame: Option<Frame<Bytes>>, cost: u32) -> Result<(), ClientLost> {
-        self.frames.send(Queued { frame, cost: cost as usize }).map_err(|_| ClientLost)
+        let queued =
+            Queued { frame, cost: cost as usize, _share: self.buffered_bytes.charge(u64::from(cost)) };
+        self.frames.send(queued).map_err(|_| ClientLost)
     }
 }
 
@@ -119,7 +131,7 @@ impl Body for RelayBody {
         }
         self.frames.poll_recv(cx).map(|queued| {
             self.ended = queued.as_ref().is_none_or(|queued| queued.frame.is_none());
-            let Some(Queued { frame, cost }) = queued else {
+            let Some(Queued { frame, cost, .. }) = queued else {
                 self.client.reset_on_close();
                 return Some(Err(BodyError::Cut));
             };

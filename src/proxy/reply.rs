@@ -15,9 +15,11 @@ use serde::Serialize;
 use super::body::{ReplyBody, WholeBody};
 use super::finish::Ours;
 use super::headers;
+use super::held::Held;
 use super::outcome::RequestOutcome;
 use super::policy::GuardPolicy;
 use super::problem::{BadRequest, Problem};
+use super::quota::Quota;
 use crate::idempotency::{Answer, NotSentCause, UnknownCause};
 
 /// Marks a replay.
@@ -41,6 +43,7 @@ pub struct Reply {
 pub struct Replies {
     problem_base: String,
     described_by: Option<HeaderValue>,
+    buffered_bytes: Quota,
 }
 
 /// How a problem is answered.
@@ -64,13 +67,15 @@ struct Document<'a> {
 }
 
 impl Replies {
-    /// Problems whose types stand under `problem_base`, described at `documentation_url`.
+    /// Problems whose types stand under `problem_base`, described at `documentation_url`, and replays that count as held in
+    /// `buffered_bytes` until they are written.
     #[must_use]
-    pub fn new(problem_base: &str, documentation_url: Option<&str>) -> Self {
+    pub fn new(problem_base: &str, documentation_url: Option<&str>, buffered_bytes: Quota) -> Self {
         let link =
             documentation_url.map(|url| HeaderValue::try_from(format!("<{url}>; rel=\"describedby\"")));
         let separator = if problem_base.starts_with("urn:") { ':' } else { '/' };
-        Self { problem_base: format!("{problem_base}{separator}"), described_by: link.and_then(Result::ok) }
+        let problem_base = format!("{problem_base}{separator}");
+        Self { problem_base, described_by: link.and_then(Result::ok), buffered_bytes }
     }
 
     /// The answer to a request with this problem.
@@ -89,7 +94,9 @@ impl Replies {
         policy: &GuardPolicy,
     ) -> Reply {
         let outcome = if waited { RequestOutcome::Waited } else { RequestOutcome::Replayed };
-        let bytes = Bytes::from_owner(answer.clone());
+        let mut held = Held::of(&self.buffered_bytes);
+        held.grow(answer.as_bytes().len(), answer.as_bytes().len());
+        let bytes = held.until_dropped(answer.clone());
         let mut headers = HeaderMap::with_capacity(answer.fields().size_hint().0 + 12);
         append(&mut headers, answer.fields(), &bytes);
         headers::via(&mut headers, Version::HTTP_11);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::harness::{Config, Proxy, Request, Upstream, eventually};
+use crate::harness::{Config, Proxy, Reply, Request, Upstream, eventually};
 
 /// 100 bytes per second, or so.
 const RATE: &str = "min_body_rate = \"100B\"\nmin_body_rate_window = \"1s\"";
@@ -68,4 +68,52 @@ async fn a_body_that_keeps_the_rate_in_small_pieces_is_taken() {
     }
     eventually("both were whole", async || upstream.seen().iter().filter(|seen| seen.is_whole).count() == 2)
         .await;
+}
+
+/// More than the sockets take from a client that does not read.
+const BIG: usize = 16 << 20;
+const BIG_ANSWERS: &str = "max_response_body = \"32MiB\"";
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_neither_key_nor_upstream_connection() {
+    let upstream = Upstream::start().await;
+    upstream.next(Reply::created(&"x".repeat(BIG)));
+    let proxy = Config::before(&upstream).charges(BIG_ANSWERS).start().await;
+    let mut slow = proxy.client().await;
+    slow.send(&Request::charge("k")).await;
+    upstream.requests_to_be(1).await;
+    let replay = proxy.settled(&Request::charge("k")).await;
+    assert!(replay.is_replay() && replay.body.len() == BIG, "{} bytes", replay.body.len());
+    proxy.charge("other").await.expect_status(201);
+    assert_eq!(
+        upstream.seen()[1].connection,
+        0,
+        "the slow client's connection to the upstream is used again"
+    );
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_count_and_new_work_is_refused_meanwhile() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream).server("max_buffered_bytes = \"9MiB\"").charges(BIG_ANSWERS);
+    let proxy = config.start().await;
+    proxy.charge("before").await.expect_status(201);
+    for (key, is_replay) in [("k", false), ("k", true)] {
+        if !is_replay {
+            upstream.next(Reply::created(&"x".repeat(BIG)));
+        }
+        let mut slow = proxy.client().await;
+        slow.send(&Request::charge(key)).await;
+        eventually("there is no room", async || {
+            let refused = proxy.charge("before").await;
+            refused.status == 503 && refused.expect_problem(503, "overloaded").expect_retry_after() > 0
+        })
+        .await;
+        proxy.request(&Request::get("/")).await.expect_status(201);
+        slow.reset();
+        eventually("there is room again", async || proxy.charge("before").await.status == 201).await;
+    }
+    upstream.expect_executions("k", 1);
+    upstream.expect_executions("before", 1);
 }
