@@ -213,7 +213,7 @@ impl Probe {
     ///
     /// What the system says of a connection that is broken.
     pub async fn readable(&self) -> io::Result<()> {
-        self.stream.ready(Interest::READABLE).await.map(drop)
+        self.line.stream.ready(Interest::READABLE).await.map(drop)
     }
 
     /// Whether nothing has arrived: no byte, no end, no error.
