@@ -206,6 +206,14 @@ fn each_side_door_is_shut_and_nothing_else() {
         (&["/v1/charges"], &["/{*rest}"], "/v1/charges/", shut),
         (&["/v1/charges"], &["/{*rest}"], "/v1/Charges", shut),
         (&["/v1/charges"], &["/{*rest}"], "/v1/%2525252563harges", shut),
+        (&["/v1/charges"], &["/{*rest}"], "/v1/charges.json", shut),
+        (&["/v1/charges"], &["/{*rest}"], "/v1/refunds.json", open),
+        (&["/v1/charges"], &["/v1/charges.json", "/{*rest}"], "/v1/charges.json", open),
+        (&["/v1/charges.json"], &["/{*rest}"], "/v1/charges", shut),
+        (&["/v1/{id}/refund"], &["/{*rest}"], "/v1/1/refund.xml", shut),
+        (&["/v1/charges"], &["/{*rest}"], "/index.php/v1/charges", shut),
+        (&["/v1/charges"], &["/{*rest}"], "/index.php/v1/refunds", open),
+        (&["/v1/charges.php"], &["/{*rest}"], "/v1/charges.php/x", shut),
         // A catch-all never names a spelling, its own root included.
         (&["/v1/charges"], &["/v1/charges/{*rest}"], "/v1/charges/", shut),
         (&["/v1/charges"], &["/v1/charges/{*rest}"], "/v1/charges/1/..", shut),
@@ -285,7 +293,7 @@ impl Dice<'_> {
 
 /// `/v1/charges`, as lenient back ends may read it, spelled by `rolls`.
 fn mangle(rolls: &[u8]) -> String {
-    const BETWEEN: [&str; 20] = [
+    const BETWEEN: [&str; 24] = [
         "/",
         "/",
         "/",
@@ -306,16 +314,35 @@ fn mangle(rolls: &[u8]) -> String {
         "/x/%c0%ae%c0%ae/",
         "\\.\\",
         "/%2e%252e/../",
+        "%EF%BC%8F",
+        "%e2%88%95",
+        "%c2%a5",
+        "/(S(x))/",
     ];
-    const AFTER_SEGMENT: [&str; 16] =
-        ["", "", "", "", "", ";", ";x", ";x=1", "%3bx", ".", "%2e", "%20", "%00", "%2500", "..", "%0a"];
-    const END: [&str; 20] = [
+    const AFTER_SEGMENT: [&str; 19] = [
+        "", "", "", "", "", ";", ";x", ";x=1", "%3bx", ".", "%2e", "%20", "%00", "%2500", "..", "%0a", "+",
+        "%85", "%c2%a0",
+    ];
+    const END: [&str; 23] = [
         "", "", "", "/", "//", "/.", "%00", "%00.png", "%20", ".", "%3f", "%3Fa=b", "%23x", ";a/b", "%0a",
-        "/x/..", "\\", "%2f", "/%2e", "%253f",
+        "/x/..", "\\", "%2f", "/%2e", "%253f", ".json", ".json/", "%2exml",
     ];
     let mut dice = Dice(rolls.iter());
-    let mut path =
-        String::from(dice.pick(&["/", "/", "/", "//", "/./", "/x/../", "/../", "/\\", "/%2e/", "/%2f"]));
+    let mut path = String::from(dice.pick(&[
+        "/",
+        "/",
+        "/",
+        "//",
+        "/./",
+        "/x/../",
+        "/../",
+        "/\\",
+        "/%2e/",
+        "/%2f",
+        "/index.php/",
+        "/a/b.cgi%2f",
+        "/(S(x))/",
+    ]));
     for (index, segment) in ["v1", "charges"].iter().enumerate() {
         if index > 0 {
             path.push_str(dice.pick(&BETWEEN));
