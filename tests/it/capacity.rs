@@ -280,3 +280,25 @@ async fn a_connection_without_a_request_is_kept_for_the_idle_timeout() {
     idle.request(&Request::charge("k")).await.expect_status(201);
     assert_eq!(idle.closed().await, "", "an idle connection ends without a word");
 }
+
+#[tokio::test]
+async fn an_address_at_its_bound_gets_no_more_connections_and_others_stay() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).server("max_connections_per_address = 2").start().await;
+    let (mut first, mut second) = (proxy.client().await, proxy.client().await);
+    for client in [&mut first, &mut second] {
+        client.request(&Request::get("/")).await.expect_status(201);
+    }
+    let mut third = proxy.client().await;
+    assert_eq!(third.closed().await, "", "a third is closed");
+    for client in [&mut first, &mut second] {
+        client.request(&Request::get("/")).await.expect_status(201);
+    }
+    first.close();
+    eventually("there is room again", async || {
+        let mut next = proxy.client().await;
+        next.try_send_bytes(Request::get("/").bytes()).await;
+        next.try_response().await.is_ok()
+    })
+    .await;
+}
