@@ -8,27 +8,33 @@ use http::{Response, request::Parts};
 
 use super::body::ReplyBody;
 use super::correlation::X_REQUEST_ID;
+use super::grpc::GrpcStatus;
 use super::policy::Route;
-use super::{cors, headers};
+use super::{cors, grpc, headers};
 
 /// Marks an answer of our own, in its extensions: a route's `response_headers` are for the upstream's.
 #[derive(Clone, Copy, Debug)]
-pub struct Ours;
+pub struct Ours {
+    /// What a gRPC client gets instead; `None` if it is no problem.
+    pub grpc: Option<GrpcStatus>,
+}
 
 /// What the answer to one request is given.
 #[derive(Debug)]
 pub struct Finish<'a> {
     request_id: Option<HeaderValue>,
+    /// Only of a gRPC request.
+    grpc: Option<HeaderValue>,
     /// Only if the route has a say.
     route: Option<&'a Route>,
     origin: Option<HeaderValue>,
 }
 
 impl<'a> Finish<'a> {
-    /// For a request with this id.
+    /// For a request with these fields and this id.
     #[must_use]
-    pub const fn new(request_id: Option<HeaderValue>) -> Self {
-        Self { request_id, route: None, origin: None }
+    pub fn new(fields: &HeaderMap, request_id: Option<HeaderValue>) -> Self {
+        Self { request_id, grpc: grpc::media_type(fields), route: None, origin: None }
     }
 
     /// For a request that this route serves.
@@ -43,6 +49,11 @@ impl<'a> Finish<'a> {
     pub fn apply(self, response: &mut Response<ReplyBody>) {
         if let Some(route) = self.route {
             self.apply_route(route, response);
+        }
+        if let Some(media_type) = self.grpc
+            && let Some(Ours { grpc: Some(status) }) = response.extensions().get::<Ours>().copied()
+        {
+            status.write(response, media_type);
         }
         if let Some(id) = self.request_id {
             response.headers_mut().insert(X_REQUEST_ID, id);

@@ -12,6 +12,7 @@ pub mod cors;
 mod detach;
 pub mod finish;
 pub mod forwarded;
+pub mod grpc;
 pub mod hashed_upload;
 pub mod headers;
 mod held;
@@ -199,7 +200,7 @@ impl Proxy {
             line.request_id(&id);
             id
         });
-        let mut finish = Finish::new(request_id);
+        let mut finish = Finish::new(request.headers(), request_id);
         let served = self.serve(request, &client, protocol, &mut line, &mut finish).await;
         let mut response = served.unwrap_or_else(|problem| {
             let Reply { response, outcome } = self.replies.problem(&problem);

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::body::{ReplyBody, WholeBody};
 use super::finish::Ours;
+use super::grpc::GrpcStatus;
 use super::headers;
 use super::held::Held;
 use super::outcome::RequestOutcome;
@@ -141,7 +142,7 @@ impl Replies {
         // Serialising strings and numbers cannot fail; an empty document would still carry status and fields.
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = whole(row.status, headers, body.into(), HeaderMap::new());
-        response.extensions_mut().insert(Ours);
+        response.extensions_mut().insert(Ours { grpc: Some(GrpcStatus::of(problem)) });
         response
     }
 }
@@ -150,7 +151,7 @@ impl Replies {
 #[must_use]
 pub fn preflight(headers: HeaderMap) -> Response<ReplyBody> {
     let mut response = whole(StatusCode::NO_CONTENT, headers, Bytes::new(), HeaderMap::new());
-    response.extensions_mut().insert(Ours);
+    response.extensions_mut().insert(Ours { grpc: None });
     response
 }
 

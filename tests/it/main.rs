@@ -22,6 +22,7 @@ mod cors;
 mod endpoints;
 mod forwarded;
 mod framing;
+mod grpc;
 mod harness;
 mod harness_itself;
 mod headers;
