@@ -145,17 +145,19 @@ async fn a_broken_connection_leaves_all_that_it_carried_unknown() {
 async fn another_connection_is_made_where_streams_run_out() {
     let upstream = Http2Upstream::start(2).await;
     let proxy = proxy_before(&upstream).await;
-    // From now on it is known how many streams there may be.
+    // How many streams there may be is known with the first answer, and heeded from the next request on.
     proxy.charge("k").await.expect_status(201);
-    for _ in 0..5 {
+    proxy.charge("l").await.expect_status(201);
+    assert_eq!(upstream.connections(), 1);
+    for _ in 0..3 {
         upstream.next(Then::Hold);
     }
     let mut held = Vec::new();
-    for n in 0..5 {
+    for n in 0..3 {
         held.push(proxy.request_aside(Request::charge(&format!("k{n}"))));
-        upstream.requests_to_be(n + 2).await;
+        upstream.requests_to_be(n + 3).await;
     }
-    assert_eq!(upstream.connections(), 3);
+    assert_eq!(upstream.connections(), 2);
     upstream.release();
     for held in held {
         held.await.unwrap().expect_status(201);
