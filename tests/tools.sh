@@ -1,10 +1,11 @@
 #!/bin/sh
 # Sees to it that the programs of other make are there that the tests run beside Oncegate: curl, openssl, h2load,
-# nginx, Node, and Python with h11 in target/tools. Installs them where it may; says what is missing where it may not.
+# nginx, Node, and Python with h11 and grpcio in target/tools. Installs them where it may; says what is missing where it may not.
 set -eu
 cd "$(dirname "$0")/.."
 
 H11=0.16.0
+GRPCIO=1.85.1
 
 missing=""
 command -v curl >/dev/null || missing="$missing curl"
@@ -26,8 +27,8 @@ if [ -n "$missing" ]; then
 fi
 
 python=target/tools/bin/python
-if ! "$python" -c "import h11; assert h11.__version__ == '$H11'" 2>/dev/null; then
+if ! "$python" -c "import grpc, h11; assert (h11.__version__, grpc.__version__) == ('$H11', '$GRPCIO')" 2>/dev/null; then
     python3 -m venv target/tools
-    "$python" -m pip install --quiet --disable-pip-version-check "h11==$H11" ||
-        { echo "the tests need h11 $H11 from PyPI, and it could not be installed into target/tools" >&2; exit 1; }
+    "$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: "h11==$H11" "grpcio==$GRPCIO" ||
+        { echo "the tests need h11 $H11 and grpcio $GRPCIO from PyPI; they could not be installed into target/tools" >&2; exit 1; }
 fi

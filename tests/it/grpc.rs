@@ -1,6 +1,14 @@
 //! gRPC: what Oncegate answers by itself is a status that its clients read, and no document.
 
-use crate::harness::{Client, Config, DeadEndpoint, Http2Client, Proxy, Reply, Request, Response, Upstream};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+use crate::harness::{
+    Client, Config, DeadEndpoint, Http2Client, Proxy, Reply, Request, Response, Upstream, tools,
+};
 
 /// A unary call.
 fn call(key: &str) -> Request {
@@ -96,4 +104,43 @@ async fn other_media_types_get_documents() {
     let web = call("a,b").without("content-type").field("content-type", "application/grpc-web");
     let answer = http1.request(&web).await;
     assert_eq!((answer.status, answer.value("grpc-status")), (200, Some(INVALID_ARGUMENT)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn grpcio_on_both_sides_runs_each_key_once() {
+    let mut python = spawn_blocking(|| {
+        tools();
+        Command::new("target/tools/bin/python")
+            .arg("tests/it/grpc/real.py")
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python")
+    })
+    .await
+    .unwrap();
+    let mut said = BufReader::new(python.stdout.take().expect("a pipe")).lines();
+    let mut line = spawn_blocking(move || (said.next().expect("a line").expect("text"), said)).await.unwrap();
+    let proxy = Config::before_endpoints([])
+        .upstream(&format!("endpoints = [\"http://127.0.0.1:{}\"]\nprotocol = \"http2\"", line.0))
+        .route("name = \"calls\"\npath = \"/shop.Charges/{method}\"")
+        .start()
+        .await;
+    writeln!(python.stdin.take().expect("a pipe"), "{}", proxy.address()).expect("it reads");
+    let seen = spawn_blocking(move || line.1.next().expect("a line").expect("text")).await.unwrap();
+    assert!(spawn_blocking(move || python.wait()).await.unwrap().expect("its end").success());
+    let expected = json!({
+        "first": { "answer": "1", "replayed": null, "sum": "7" },
+        "again": { "answer": "1", "replayed": "true", "sum": "7" },
+        "other payload": "INVALID_ARGUMENT",
+        "no key": "INVALID_ARGUMENT",
+        "fails": ["NOT_FOUND", "NOT_FOUND"],
+        "in flight": "ABORTED",
+        "slow": { "answer": "2", "replayed": null, "sum": "7" },
+        "stream": ["a", "b", "c"],
+        "service gone": "UNAVAILABLE",
+        "executions": 2,
+    });
+    assert_eq!(serde_json::from_str::<Value>(&seen).expect("JSON"), expected);
 }
