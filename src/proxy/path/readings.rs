@@ -97,18 +97,8 @@ pub fn climbs(reading: &str) -> bool {
 
 /// No step changes such a path, save for trailing slashes, which [`fold`] drops. This is nearly every path.
 fn reads_one_way(path: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'*,=:@".contains(&byte);
-    let mut last = 0;
-    for byte in path.bytes() {
-        let segment_ends_in_dot = byte == b'/' && last == b'.';
-        let empty_segment = byte == b'/' && last == b'/';
-        let suffix = byte == b'.' && last != b'/';
-        if !plain(byte) || segment_ends_in_dot || empty_segment || suffix {
-            return false;
-        }
-        last = byte;
-    }
-    last != b'.'
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_~!$&'*,=:@".contains(&byte);
+    path.bytes().all(plain) && !path.contains("//")
 }
 
 fn reread(reading: &Reading) -> Vec<Reading> {
