@@ -365,6 +365,15 @@ fn the_shipped_file_guards_charges_under_every_spelling_and_passes_the_rest() {
             assert_eq!(proxy.access()["outcome"], "refused", "{method} {spelling}");
         }
     }
+    for (unreadable, status) in [
+        ("GET / HTTP/9\r\n\r\n".to_owned(), "400"),
+        (format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(99_999)), "431"),
+    ] {
+        let answer = proxy.answer(&unreadable);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        let line = proxy.access();
+        assert_eq!((line["outcome"].as_str(), line["cause"].as_str()), (Some("refused"), Some("head")));
+    }
     assert_eq!(upstream.executions(), 1, "no spelling has run");
     for _ in 0..2 {
         assert!(proxy.answer(&post("/v1/customers", "k", "{}")).starts_with("HTTP/1.1 201"));

@@ -115,6 +115,11 @@ impl AccessLine {
     }
 }
 
+/// The line of a head that could not be read, and was answered before anybody saw it: with 400, 414 or 431.
+pub(super) fn unreadable(client: IpAddr) {
+    info!(target: TARGET, client = %client, outcome = RequestOutcome::Refused.as_str(), cause = "head", "request");
+}
+
 impl Drop for AccessLine {
     fn drop(&mut self) {
         self.write();

@@ -36,6 +36,7 @@ pub mod tunnel;
 pub mod upload;
 pub mod upstream;
 
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,6 +185,13 @@ impl Proxy {
     /// The work of watching the upstreams' health, which never ends.
     pub fn health_checks(&self) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
         self.upstreams.iter().flat_map(Upstream::health_checks)
+    }
+
+    /// Logs that `client` sent a head which could not be read.
+    pub fn unreadable_head(&self, client: IpAddr) {
+        if self.access_log {
+            access::unreadable(client);
+        }
     }
 
     /// Answers `request`, which came from `client` by `protocol`.

@@ -55,7 +55,13 @@ impl Connection {
         let ended = match http2 {
             // Boxed, so that connections of HTTP/1.1 need not hold what it needs.
             Some(limits) => Box::pin(serve_http2(stream, server, client, limits, stop)).await,
-            None => http1::serve(stream, &server, client, stop).await,
+            None => {
+                let ended = http1::serve(stream, &server, client, stop).await;
+                if ended.as_ref().is_err_and(hyper::Error::is_parse) {
+                    server.proxy.unreadable_head(address);
+                }
+                ended
+            }
         };
         if let Err(error) = ended {
             debug!(%error, client = %address, "a connection ended");
