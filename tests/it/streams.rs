@@ -1,6 +1,10 @@
 //! Bodies that stream: `request_body = "stream"`.
 
-use crate::harness::{Client, Config, DeadEndpoint, Proxy, Reply, Request, Upstream, eventually};
+use h2::Reason;
+
+use crate::harness::{
+    Client, Config, DeadEndpoint, Http2Client, Proxy, Reply, Request, Upstream, eventually,
+};
 
 const STREAM: &str = "request_body = \"stream\"";
 
@@ -358,4 +362,40 @@ async fn shutdown_waits_for_a_stream() {
     client.send_bytes(rest).await;
     client.response().await.expect_status(201);
     proxy.ended().await;
+}
+
+#[tokio::test]
+async fn a_reset_stream_is_no_end_of_a_body_whatever_its_reason() {
+    let upstream = Upstream::start().await;
+    let streams = "name = \"streams\"\npath = \"/streams\"\nrequest_body = \"stream\"";
+    let proxy = Config::before(&upstream).route(streams).start().await;
+    for reason in [Reason::NO_ERROR, Reason::CANCEL] {
+        let mut client = Http2Client::connect(proxy.address()).await;
+        let key = reason.description().replace(' ', "-");
+        let mut buffered = client.begin(&Request::post("/v1/charges").key(&key), false).await;
+        buffered.send_data("half", false);
+        buffered.reset_with(reason);
+        for path in ["/streams", "/elsewhere"] {
+            let mut stream = client.begin(&Request::post(path).key(&key), false).await;
+            stream.send_data("half", false);
+            let seen = upstream.seen().len();
+            eventually("half of it is at the upstream", async || {
+                upstream
+                    .seen()
+                    .iter()
+                    .skip(seen.saturating_sub(1))
+                    .any(|seen| seen.target == path && seen.text() == "half")
+            })
+            .await;
+            stream.reset_with(reason);
+        }
+        let broken = proxy.settled(&Request::post("/streams").key(&key).body("half")).await;
+        broken.expect_problem(502, "outcome-unknown");
+    }
+    let seen = upstream.seen();
+    assert!(
+        seen.iter().all(|seen| seen.target != "/v1/charges"),
+        "half a body was taken for a whole one: {seen:#?}"
+    );
+    assert!(seen.iter().all(|seen| !seen.is_whole), "half a body looks whole: {seen:#?}");
 }

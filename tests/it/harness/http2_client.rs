@@ -94,8 +94,12 @@ impl Http2Stream {
         self.upload.send_trailers(trailers).expect("a stream that takes trailers");
     }
 
-    pub fn reset(mut self) {
-        self.upload.send_reset(Reason::CANCEL);
+    pub fn reset(self) {
+        self.reset_with(Reason::CANCEL);
+    }
+
+    pub fn reset_with(mut self, reason: Reason) {
+        self.upload.send_reset(reason);
     }
 
     pub async fn response(self) -> Result<Response, h2::Error> {
