@@ -7,16 +7,14 @@
 use bytes::Bytes;
 
 use super::quota::{Quota, Share};
+use crate::idempotency::Answer;
 
 /// Less than this is not counted: each connection has buffers of that size anyway, and small answers are many.
 const LEAST_COUNTED_BYTES: usize = 16 * 1024;
 
 /// How much of one answer is held.
-#[derive(Debug)]
-pub struct Held {
-    quota: Quota,
-    share: Option<Share>,
-}
+#[derive(Debug, Default)]
+pub(super) struct Held(Option<Share>);
 
 /// Bytes with their share.
 struct Counted<B> {
@@ -25,40 +23,31 @@ struct Counted<B> {
 }
 
 impl Held {
-    /// Nothing yet.
-    pub(super) fn of(quota: &Quota) -> Self {
-        Self { quota: quota.clone(), share: None }
-    }
-
-    /// What it counts in.
-    pub(super) const fn quota(&self) -> &Quota {
-        &self.quota
-    }
-
-    /// So many bytes are held by now, `more` of them new.
-    pub(super) fn grow(&mut self, total: usize, more: usize) {
-        match &mut self.share {
+    /// So many bytes are held by now, `more` of them new. They count in `quota`.
+    pub(super) fn grow(&mut self, total: usize, more: usize, quota: &Quota) {
+        match &mut self.0 {
             Some(share) => share.charge(more as u64),
             None if total < LEAST_COUNTED_BYTES => {}
-            None => self.share = Some(self.quota.charge(total as u64)),
+            None => self.0 = Some(quota.charge(total as u64)),
         }
     }
 
     /// `bytes`, which count until the last of them is dropped.
-    pub(super) fn until_dropped<B>(self, bytes: B) -> Bytes
-    where
-        B: AsRef<[u8]> + Send + 'static,
-    {
-        match self.share {
+    pub(super) fn until_dropped(self, bytes: Bytes) -> Bytes {
+        match self.0 {
             Some(share) => Bytes::from_owner(Counted { bytes, _share: share }),
-            None => Bytes::from_owner(bytes),
+            None => bytes,
         }
     }
+}
 
-    /// As `until_dropped`, for what is `Bytes` already.
-    pub(super) fn until_all_dropped(self, bytes: Bytes) -> Bytes {
-        if self.share.is_some() { self.until_dropped(bytes) } else { bytes }
+/// The bytes of `answer`, which count in `quota` until the last of them is dropped.
+pub(super) fn shared(answer: Answer, quota: &Quota) -> Bytes {
+    let length = answer.as_bytes().len();
+    if length < LEAST_COUNTED_BYTES {
+        return Bytes::from_owner(answer);
     }
+    Bytes::from_owner(Counted { bytes: answer, _share: quota.charge(length as u64) })
 }
 
 impl<B: AsRef<[u8]>> AsRef<[u8]> for Counted<B> {
@@ -74,14 +63,14 @@ mod tests {
     #[test]
     fn what_is_held_counts_until_the_last_of_it_is_dropped() {
         let quota = Quota::new(20_000);
-        let mut held = Held::of(&quota);
-        held.grow(10_000, 10_000);
+        let mut held = Held::default();
+        held.grow(10_000, 10_000, &quota);
         assert_eq!(quota.taken(), 0, "small answers are not counted");
-        held.grow(30_000, 20_000);
-        held.grow(40_000, 10_000);
+        held.grow(30_000, 20_000, &quota);
+        held.grow(40_000, 10_000, &quota);
         assert_eq!(quota.taken(), 40_000, "what was begun counts beyond the bound");
         assert!(quota.is_full() && quota.take(1).is_none());
-        let mut bytes = held.until_dropped(vec![1; 40_000]);
+        let mut bytes = held.until_dropped(vec![1; 40_000].into());
         let rest = bytes.split_off(39_999);
         drop(bytes);
         assert_eq!(quota.taken(), 40_000);

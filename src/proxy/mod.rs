@@ -57,7 +57,6 @@ use self::correlation::RequestIds;
 use self::detach::Detachable;
 use self::finish::Finish;
 use self::forwarded::Trust;
-use self::held::Held;
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, MinRate, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
@@ -380,14 +379,10 @@ impl Proxy {
             Some(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
             Some(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
             Some(Ok(response)) => {
-                let mut recording = Box::new(Recording::begin(
-                    response,
-                    policy,
-                    self.names.protected(),
-                    client.clone(),
-                    Held::of(&self.buffered_bytes),
-                ));
-                let recorded = hold(permit, deadline, pin!(recording.record(slot, policy))).await;
+                let mut recording =
+                    Box::new(Recording::begin(response, policy, self.names.protected(), client.clone()));
+                let recorded =
+                    hold(permit, deadline, pin!(recording.record(slot, policy, &self.buffered_bytes))).await;
                 (recorded.unwrap_or_else(|| recording.not_kept()), Some(recording))
             }
         }
@@ -413,7 +408,7 @@ impl Proxy {
                 return recording.finish_kept(outcome, expires_at, slot, policy).await;
             }
             (Attempt::NotKept { .. }, Some(recording)) => {
-                return Box::pin(recording.finish_not_kept(outcome, slot)).await;
+                return Box::pin(recording.finish_not_kept(outcome, slot, &self.buffered_bytes)).await;
             }
             (Attempt::NotSent(cause), _) => {
                 slot.line().cause(cause.as_str());

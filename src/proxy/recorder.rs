@@ -23,6 +23,7 @@ use super::held::Held;
 use super::outcome::RequestOutcome;
 use super::pass::LOOK_AFTER;
 use super::policy::GuardPolicy;
+use super::quota::Quota;
 use super::relay::{Relay, relay};
 use super::reply::{self, Reply};
 use super::slot::Slot;
@@ -61,7 +62,6 @@ impl Recording {
         policy: &GuardPolicy,
         protected: &Protected,
         client: Arc<Client>,
-        held: Held,
     ) -> Self {
         let (mut parts, body) = response.into_parts();
         // A body that is not there (a 304's, say) may still have its length told; any other tells its own.
@@ -80,7 +80,7 @@ impl Recording {
             headers: parts.headers,
             body,
             recorded: BytesMut::new(),
-            held,
+            held: Held::default(),
             trailers: HeaderMap::new(),
             trails_unannounced: parts.version == Version::HTTP_2,
             relay: None,
@@ -90,8 +90,8 @@ impl Recording {
     }
 
     /// Reads until the answer is whole, breaks off or grows too big: what there is to record of it. Streams to the client
-    /// meanwhile, save the end.
-    pub async fn record(&mut self, slot: &mut Slot, policy: &GuardPolicy) -> Attempt {
+    /// meanwhile, save the end. What is held counts in `buffered_bytes`.
+    pub async fn record(&mut self, slot: &mut Slot, policy: &GuardPolicy, buffered_bytes: &Quota) -> Attempt {
         let not_kept = self.not_kept();
         if self.body.size_hint().lower() > self.max_bytes as u64 {
             return not_kept;
@@ -106,7 +106,7 @@ impl Recording {
                         biased;
                         frame = self.body.frame() => frame,
                         () = hold, if self.relay.is_none() && slot.is_waited_for() => {
-                            self.stream(slot);
+                            self.stream(slot, buffered_bytes);
                             continue;
                         }
                     }
@@ -119,7 +119,7 @@ impl Recording {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         self.recorded.extend_from_slice(&data);
-                        self.held.grow(self.recorded.len(), data.len());
+                        self.held.grow(self.recorded.len(), data.len(), buffered_bytes);
                         if self.recorded.len() > self.max_bytes {
                             return not_kept;
                         }
@@ -159,15 +159,20 @@ impl Recording {
         }
         headers::via(&mut self.headers, Version::HTTP_11);
         reply::expires(&mut self.headers, expires_at, policy);
-        let data = self.held.until_all_dropped(self.recorded.freeze());
+        let data = self.held.until_dropped(self.recorded.freeze());
         let response = reply::whole(self.status, self.headers, data, self.trailers);
         slot.reply(Reply { response, outcome });
     }
 
     /// Streams an answer that was not kept to its end, for as long as this client reads.
-    pub async fn finish_not_kept(mut self: Box<Self>, outcome: RequestOutcome, mut slot: Slot) {
+    pub async fn finish_not_kept(
+        mut self: Box<Self>,
+        outcome: RequestOutcome,
+        mut slot: Slot,
+        buffered_bytes: &Quota,
+    ) {
         if self.relay.is_none() && slot.is_waited_for() {
-            self.stream(&mut slot);
+            self.stream(&mut slot, buffered_bytes);
         }
         slot.line().outcome(outcome);
         let Some(relay) = self.relay.take() else { return };
@@ -213,11 +218,11 @@ impl Recording {
         }
     }
 
-    fn stream(&mut self, slot: &mut Slot) {
+    fn stream(&mut self, slot: &mut Slot, buffered_bytes: &Quota) {
         let length = self.body.size_hint().exact().map(|rest| rest + self.recorded.len() as u64);
         let window_bytes = self.max_bytes.saturating_add(RELAY_WINDOW_BYTES);
         let (sender, body) =
-            relay(window_bytes, length, self.client.connection.clone(), self.held.quota().clone());
+            relay(window_bytes, length, self.client.connection.clone(), buffered_bytes.clone());
         let mut response = Response::new(ReplyBody::Relay(body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();

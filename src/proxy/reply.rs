@@ -16,7 +16,7 @@ use super::body::{ReplyBody, WholeBody};
 use super::finish::Ours;
 use super::grpc::GrpcStatus;
 use super::headers;
-use super::held::Held;
+use super::held;
 use super::outcome::RequestOutcome;
 use super::policy::GuardPolicy;
 use super::problem::{BadRequest, Problem};
@@ -95,9 +95,7 @@ impl Replies {
         policy: &GuardPolicy,
     ) -> Reply {
         let outcome = if waited { RequestOutcome::Waited } else { RequestOutcome::Replayed };
-        let mut held = Held::of(&self.buffered_bytes);
-        held.grow(answer.as_bytes().len(), answer.as_bytes().len());
-        let bytes = held.until_dropped(answer.clone());
+        let bytes = held::shared(answer.clone(), &self.buffered_bytes);
         let mut headers = HeaderMap::with_capacity(answer.fields().size_hint().0 + 12);
         append(&mut headers, answer.fields(), &bytes);
         headers::via(&mut headers, Version::HTTP_11);
