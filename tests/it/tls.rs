@@ -334,3 +334,18 @@ async fn a_tls_connection_that_says_nothing_afterwards_is_closed() {
         within("the connection's end", stream.read_to_end(&mut Vec::new())).await.unwrap_or(0);
     }
 }
+
+#[tokio::test]
+async fn h2load_gets_every_answer_over_tls_and_in_cleartext() {
+    let upstream = Upstream::start().await;
+    let certificates = Certificates::with_server();
+    let secured = start(&upstream, &certificates, "").await;
+    let plain = Proxy::start(&upstream).await;
+    for url in [format!("https://{}/", secured.address()), format!("http://{}/", plain.address())] {
+        let arguments = ["-n", "2000", "-c", "4", "-m", "50", &url].map(str::to_owned).to_vec();
+        let said = text(&run("h2load", arguments).await.stdout);
+        assert!(said.contains("2000 succeeded, 0 failed, 0 errored, 0 timeout"), "{url}: {said}");
+        assert!(said.contains("status codes: 2000 2xx, 0 3xx, 0 4xx, 0 5xx"), "{url}: {said}");
+    }
+    assert_eq!(upstream.seen().len(), 4_000);
+}
