@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use http::Version;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
-    TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
 use super::forwarded::{self, X_FORWARDED, X_REAL_IP};
@@ -33,12 +33,6 @@ pub static METHOD_OVERRIDES: [HeaderName; 3] = [
 /// Fields by which lenient back ends take another path than the request line's. They never pass.
 static PATH_OVERRIDES: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
-
-/// Whether a message is of gRPC, whose calls may stream both ways for as long as they like.
-#[must_use]
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
 
 /// How a request came here.
 #[derive(Clone, Copy, Debug)]

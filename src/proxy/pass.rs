@@ -25,7 +25,7 @@ use super::problem::Problem;
 use super::socket::Probe;
 use super::upload::Upload;
 use super::upstream::{Reuse, SendError, UpstreamBody};
-use super::{Client, Proxy, Site, headers, reply, rewrite, tunnel};
+use super::{Client, Proxy, Site, grpc, headers, reply, rewrite, tunnel};
 use crate::idempotency::UnknownCause;
 
 /// How long nothing comes from the upstream before the client's connection is looked at.
@@ -62,7 +62,7 @@ impl Proxy {
         let protected = self.names.protected().clone();
         let patience = Patience {
             // Calls that stream may well be silent for as long as a stream may.
-            min_rate: self.min_body_rate.filter(|_| !headers::is_grpc(&parts.headers)),
+            min_rate: self.min_body_rate.filter(|_| grpc::media_type(&parts.headers).is_none()),
             max_silence: params.stream_idle_timeout,
             max_total: Duration::MAX,
         };
