@@ -292,7 +292,7 @@ impl Ledger {
         }
         drop(pages);
         for what in found {
-            self.violation(format!("{what}: {by} is given {verdict:?}"));
+            self.violation(format!("{what}: {by} is given {shown:?}"));
         }
     }
 }

@@ -155,7 +155,8 @@ impl Plan {
             id: RequestId::from_bytes(id),
             caller: self.refuses_others.then(|| CallerHash::from_bytes([caller; 32])),
             fingerprint: Some(Fingerprint::from_parts(rule, [payload; 16])),
-            counted_as: CallerHash::from_bytes([caller; 32]),
+            // Where callers are kept apart their ids are, too: whoever shares an id is one caller.
+            counted_as: CallerHash::from_bytes([if self.refuses_others { caller } else { 1 }; 32]),
         }
     }
 
