@@ -338,7 +338,7 @@ impl Proxy {
         &self,
         site: &Site,
         policy: &GuardPolicy,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         permit: Option<&Permit>,
         client: &Arc<Client>,
         slot: &mut Slot,
@@ -462,7 +462,7 @@ impl Proxy {
         body: RequestBody,
         route: &Route,
         client: &Client,
-    ) -> Request<RequestBody> {
+    ) -> Box<Request<RequestBody>> {
         let received = client.received(parts.version, &self.trust);
         headers::to_upstream(&mut parts.headers, &received, None, self.names.protected());
         rewrite::outbound(parts, body, route)

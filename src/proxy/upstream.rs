@@ -112,7 +112,7 @@ impl Upstream {
     /// [`SendError`]: no response, and whether anything was sent.
     pub async fn send(
         &self,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         reuse: Reuse,
         may_send: impl Fn() -> bool,
     ) -> Result<Response<UpstreamBody>, SendError> {
@@ -126,7 +126,7 @@ impl Upstream {
             match self.send_to(endpoint, request, terms, &may_send).await {
                 Ok(response) => return Ok(response),
                 Err(Failed { error: SendError::NotSent(failed), request: Some(unsent) }) => {
-                    (cause, request) = (failed, *unsent);
+                    (cause, request) = (failed, unsent);
                 }
                 Err(Failed { error, .. }) => return Err(error),
             }
@@ -153,7 +153,7 @@ impl Upstream {
     async fn send_to(
         &self,
         endpoint: Arc<Endpoint>,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         terms: Terms,
         may_send: &impl Fn() -> bool,
     ) -> Result<Response<UpstreamBody>, Failed> {
@@ -183,7 +183,7 @@ impl Upstream {
                     return self.received(response, connection, in_flight, terms.may_switch);
                 }
                 Err(Failed { error: SendError::NotSent(failed), request: Some(unsent) }) => {
-                    (cause, request) = (failed, *unsent);
+                    (cause, request) = (failed, unsent);
                 }
                 Err(failed) => return Err(failed),
             }
@@ -194,7 +194,7 @@ impl Upstream {
         if let Some(target) = own_target {
             *request.uri_mut() = target;
         }
-        Err(Failed { error: SendError::NotSent(cause), request: Some(Box::new(request)) })
+        Err(Failed { error: SendError::NotSent(cause), request: Some(request) })
     }
 
     async fn connect(&self, endpoint: &Endpoint, terms: Terms) -> Result<Found, NotSentCause> {
@@ -254,13 +254,13 @@ fn endpoints(params: &policy::Upstream) -> Result<Vec<Arc<Endpoint>>, TlsError> 
 /// One request on one connection, which comes back with the response head.
 async fn exchange(
     found: Found,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     scheme: &Scheme,
 ) -> Result<(Response<Incoming>, Connection), Failed> {
     match found.connection {
         Connection::Http1(mut connection) => {
             connection.probe.begin_exchange(connection.is_stale);
-            match connection.sender.try_send_request(request).await {
+            match connection.sender.try_send_request(*request).await {
                 Ok(response) => Ok((response, Connection::Http1(connection))),
                 Err(mut error) => Err(match error.take_message() {
                     // hyper hands a request back only if no byte of it was written.
@@ -280,7 +280,7 @@ async fn exchange(
             }
         }
         // Boxed, as it is larger than what most requests need.
-        Connection::Http2(mut stream) => match Box::pin(stream.send(request, scheme.clone())).await {
+        Connection::Http2(mut stream) => match Box::pin(stream.send(*request, scheme.clone())).await {
             Ok(response) => Ok((response, Connection::Http2(stream))),
             Err(failed) => Err(failed),
         },
