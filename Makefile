@@ -21,7 +21,7 @@ test:
 # Both ends of every connection are open files of this machine, and most of one process.
 .PHONY: soak
 soak:
-	ulimit -n 16384 && $(CARGO) test --release --locked --test it -- --ignored --nocapture soak::
+	ulimit -n 16384 && $(CARGO) test --locked --all-features --test it -- --ignored --nocapture soak::
 
 .PHONY: fuzz
 fuzz:
