@@ -28,7 +28,7 @@ use super::relay::{Relay, relay};
 use super::reply::{self, Reply};
 use super::slot::Slot;
 use super::upstream::{ResponseError, UpstreamBody, classify};
-use crate::idempotency::{Answer, Attempt};
+use crate::idempotency::{Answer, Attempt, UnknownCause};
 
 /// An answer that is not whole this long after its head begins to stream. Until then it can still be answered cleanly
 /// should it break off.
@@ -115,6 +115,7 @@ impl Recording {
             match frame {
                 None => return self.answer(policy).map_or(not_kept, Attempt::Answered),
                 Some(Err(ResponseError::Broken(error))) => return Attempt::Unknown(classify(&error)),
+                Some(Err(ResponseError::CutOff)) => return Attempt::Unknown(UnknownCause::ConnectionLost),
                 Some(Err(ResponseError::Silent)) => return not_kept,
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::harness::{
-    Authority, Config, Front, Http2Upstream, INTERNAL_ERROR, Proxy, REFUSED_STREAM, Reply, Request, Then,
+    Authority, Config, Front, Http2Upstream, INTERNAL_ERROR, NO_ERROR, Proxy, REFUSED_STREAM, Reply, Request, Then,
     TlsFront, Upstream, eventually,
 };
 
@@ -115,6 +115,8 @@ async fn whatever_else_ends_a_stream_leaves_the_outcome_unknown() {
         // A head was there: whoever says now that nothing was done is not to be believed.
         Then::CutBy(REFUSED_STREAM),
         Then::CutBy(INTERNAL_ERROR),
+        // That it is no error does not make half an answer a whole one.
+        Then::CutBy(NO_ERROR),
     ];
     for (n, end) in ends.into_iter().enumerate() {
         let key = format!("k{n}");
@@ -123,6 +125,32 @@ async fn whatever_else_ends_a_stream_leaves_the_outcome_unknown() {
         proxy.charge(&key).await.expect_problem(502, "outcome-unknown");
         assert_eq!(upstream.seen().len(), n + 1, "{end:?}");
     }
+}
+
+#[tokio::test]
+async fn half_an_answer_is_cut_for_the_client_too_whatever_the_upstream_says() {
+    let upstream = Http2Upstream::start(100).await;
+    let proxy = proxy_before(&upstream).await;
+    for code in [NO_ERROR, INTERNAL_ERROR] {
+        upstream.next(Then::CutBy(code));
+        let mut client = proxy.client().await;
+        client.send(&Request::get("/")).await;
+        client.try_response().await.expect_err("half an answer must not look whole");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_after_a_whole_answer_takes_nothing_from_it() {
+    let upstream = Http2Upstream::start(100).await;
+    let proxy = proxy_before(&upstream).await;
+    for (n, code) in [NO_ERROR, INTERNAL_ERROR].into_iter().enumerate() {
+        upstream.next(Then::AnswerAndReset(code));
+        let key = format!("k{n}");
+        let first = proxy.charge(&key).await;
+        proxy.charge(&key).await.expect_replay_of(first.expect_status(201));
+        assert_eq!(first.text(), "created");
+    }
+    assert_eq!(upstream.seen().len(), 2);
 }
 
 #[tokio::test]

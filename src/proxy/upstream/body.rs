@@ -18,6 +18,7 @@ use super::endpoint::Connection;
 #[derive(Debug)]
 pub struct UpstreamBody {
     incoming: Incoming,
+    over_http2: bool,
     returning: Option<Returning>,
     max_silence: Duration,
     /// Runs while nothing comes.
@@ -30,6 +31,9 @@ pub enum ResponseError {
     /// It broke off.
     #[error("the response broke off: {0}")]
     Broken(#[from] hyper::Error),
+    /// It stopped before its end, without an error.
+    #[error("the response was cut off")]
+    CutOff,
     /// Nothing came for longer than `stream_idle_timeout`.
     #[error("nothing came for too long")]
     Silent,
@@ -45,11 +49,17 @@ pub(super) struct Returning {
 
 impl UpstreamBody {
     pub(super) fn new(incoming: Incoming, returning: Returning, max_silence: Duration) -> Self {
-        let mut body = Self { incoming, returning: Some(returning), max_silence, silence: None };
+        let over_http2 = matches!(returning.connection, Connection::Http2(_));
+        let mut body = Self { incoming, over_http2, returning: Some(returning), max_silence, silence: None };
         if body.incoming.is_end_stream() {
             body.give_back();
         }
         body
+    }
+
+    /// hyper ends a body without an error where the upstream resets the stream and says that it is no error.
+    fn is_cut_off(&self) -> bool {
+        self.over_http2 && !self.incoming.is_end_stream()
     }
 
     /// Whether nothing has come for too long.
@@ -78,6 +88,10 @@ impl Body for UpstreamBody {
         };
         self.silence = None;
         match &frame {
+            None if self.is_cut_off() => {
+                self.returning = None;
+                return Poll::Ready(Some(Err(ResponseError::CutOff)));
+            }
             None => self.give_back(),
             // Nobody asks for what follows trailers.
             Some(Ok(frame)) if frame.is_trailers() || self.incoming.is_end_stream() => self.give_back(),

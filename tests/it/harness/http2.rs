@@ -30,6 +30,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 pub const REFUSED_STREAM: u32 = 7;
+pub const NO_ERROR: u32 = 0;
 pub const INTERNAL_ERROR: u32 = 2;
 
 /// What becomes of a request once it has come whole.
@@ -39,6 +40,8 @@ pub enum Then {
     Answer { status: u16, body: &'static str, trailers: Vec<(&'static str, &'static str)> },
     /// A head and some of the body, then a reset with this code.
     CutBy(u32),
+    /// A whole answer, then a reset with this code.
+    AnswerAndReset(u32),
     /// A reset with this code.
     Reset(u32),
     /// A goodbye that names `last` (streams are 1, 3, 5 …) and this code; what is beyond gets nothing more.
@@ -202,6 +205,10 @@ impl Shared {
                 Then::CutBy(code) => {
                     write(&mut wire, HEADERS, END_HEADERS, frame.stream, &head(201)).await?;
                     write(&mut wire, DATA, 0, frame.stream, b"cut").await?;
+                    write(&mut wire, RST_STREAM, 0, frame.stream, &code.to_be_bytes()).await?;
+                }
+                Then::AnswerAndReset(code) => {
+                    answer(&mut wire, frame.stream, 201, "created", &[]).await?;
                     write(&mut wire, RST_STREAM, 0, frame.stream, &code.to_be_bytes()).await?;
                 }
                 Then::Reset(code) => {

@@ -23,7 +23,7 @@ mod wire;
 pub use client::Client;
 pub use config::Config;
 pub use faulty_store::{FaultyStore, Operation};
-pub use http2::{Http2Upstream, INTERNAL_ERROR, REFUSED_STREAM, Then};
+pub use http2::{Http2Upstream, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Then};
 pub use http2_client::Http2Client;
 pub use proxy::Proxy;
 pub use reply::{Gate, Reply};
