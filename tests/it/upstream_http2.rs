@@ -215,6 +215,31 @@ async fn streams_and_connections_have_the_operators_bounds() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_stream_makes_no_room_on_another_connection() {
+    let upstream = Http2Upstream::start(100).await;
+    let settings = format!("{HTTP2}\nhttp2_max_streams = 2");
+    let proxy = Config::before_endpoints([upstream.address()]).upstream(&settings).start().await;
+    upstream.next(Then::Goodbye { last: 1, code: 0 });
+    let mut leaves = proxy.client().await;
+    leaves.send(&Request::get("/")).await;
+    upstream.requests_to_be(1).await;
+    upstream.next(Then::Hold);
+    upstream.next(Then::Hold);
+    let held = ["k1", "k2"].map(|key| proxy.request_aside(Request::charge(key)));
+    upstream.requests_to_be(3).await;
+    assert_eq!(upstream.connections(), 2, "the first one takes no more");
+    leaves.close();
+    upstream.resets_to_be(1).await;
+    sleep(Duration::from_millis(20)).await;
+    proxy.charge("k3").await.expect_status(201);
+    assert_eq!(upstream.connections(), 3, "the second one is full");
+    upstream.release();
+    for held in held {
+        held.await.unwrap().expect_status(201);
+    }
+}
+
+#[tokio::test]
 async fn many_requests_at_once_begin_with_one_connection() {
     let upstream = Http2Upstream::start(100).await;
     let proxy = proxy_before(&upstream).await;

@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub(super) struct Connections {
     max_streams: usize,
     idle_timeout: Duration,
     max_age: Duration,
+    /// None is given twice: streams may outlive their connection's place in `open`.
+    next_id: AtomicU64,
     open: Mutex<Vec<Open>>,
 }
 
@@ -140,6 +142,7 @@ impl Connections {
             max_streams: params.http2.max_streams,
             idle_timeout: params.idle_timeout,
             max_age: params.max_connection_age,
+            next_id: AtomicU64::new(0),
             open: Mutex::new(Vec::new()),
         })
     }
@@ -163,11 +166,10 @@ impl Connections {
     /// The first stream on a connection that was just made.
     pub(super) fn add(self: &Arc<Self>, connection: Connection) -> Stream {
         let now = Instant::now();
-        let mut open = self.lock();
-        let id = open.last().map_or(0, |last| last.id + 1);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let own = Open { id, connection, streams: 1, idle_since: now, until: now + self.max_age };
         let stream = self.stream(&own);
-        open.push(own);
+        self.lock().push(own);
         stream
     }
 
