@@ -101,6 +101,11 @@ impl FramingWatch {
         matches!(self.state, State::BeforeHead) && !self.is_begun && self.findings.is_empty()
     }
 
+    /// Ends the watch: what follows is no HTTP.
+    pub fn end(&mut self) {
+        *self = Self { state: State::Lost, ..Self::default() };
+    }
+
     /// Takes the finding about the first head that has not been asked for. `None`: there is no such head, or the watch has
     /// lost its way.
     pub fn next_finding(&mut self) -> Option<Framing> {

@@ -23,6 +23,7 @@ use super::framing::WatchedIo;
 use super::stream::Stream;
 use super::{Params, Server};
 use crate::proxy::Client;
+use crate::proxy::reply::is_switch;
 use crate::proxy::request::Protocol;
 use crate::proxy::upstream::HYPER_MAX_HEADERS;
 
@@ -38,7 +39,13 @@ pub(super) async fn serve(
     let answer = |request| {
         begun.store(true, Ordering::Relaxed);
         let reply = server.proxy.clone().handle(request, client.clone(), Protocol::Http1(findings.take()));
-        async { Ok::<_, Infallible>(reply.await) }
+        async {
+            let response = reply.await;
+            if is_switch(response.status()) {
+                findings.end();
+            }
+            Ok::<_, Infallible>(response)
+        }
     };
     let deadline = Deadline::new(server.params.header_timeout);
     let http1 = builder(&server.params, deadline.clone());

@@ -84,6 +84,17 @@ async fn a_tunnel_in_which_nothing_moves_ends_on_both_sides() {
     assert_eq!(client.closed().await, "");
 }
 
+#[tokio::test]
+async fn a_tunnel_carries_what_would_be_malformed_outside() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    upstream.next(Reply::echo("websocket"));
+    let mut client = proxy.client().await;
+    client.request(&handshake()).await.expect_status(101);
+    client.send_bytes("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno chunk").await;
+    client.read_until("no chunk").await;
+}
+
 fn handshake() -> Request {
     Request::get("/chat").field("Connection", "Upgrade").field("Upgrade", "websocket")
 }

@@ -45,6 +45,11 @@ impl Findings {
         is_between && !self.0.is_unsent.load(Ordering::Relaxed)
     }
 
+    /// Ends the watch: the connection goes on with another protocol.
+    pub fn end(&self) {
+        self.0.watch.lock().unwrap_or_else(PoisonError::into_inner).end();
+    }
+
     fn feed(&self, bytes: &[u8]) -> usize {
         self.0.watch.lock().unwrap_or_else(PoisonError::into_inner).feed(bytes)
     }
