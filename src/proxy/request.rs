@@ -27,6 +27,9 @@ use crate::idempotency::{CallerHash, CallerHasher, Key, unstable_authorization};
 pub use keyed::{Keyed, fields};
 pub use whole::{Buffered, Whole, read_body};
 
+/// The longest name of a host, without the trailing dot.
+const MAX_HOST_BYTES: usize = 253;
+
 /// What was seen of a request's head before hyper took it apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Framing {
@@ -219,7 +222,8 @@ fn host(parts: &Parts, default_port: u16) -> Result<String, BadRequest> {
     }
 }
 
-/// The authority in one form, if it is a host with an optional port.
+/// The authority in one form, if it is a host with an optional port. Longer names than DNS has (RFC 1035 §2.3.4) are none:
+/// what is done for each of their labels would add up.
 fn authority(authority: &Authority, default_port: u16) -> Option<String> {
     let host = authority.host();
     let port = match authority.as_str().strip_prefix(host)? {
@@ -234,7 +238,11 @@ fn authority(authority: &Authority, default_port: u16) -> Option<String> {
     // RFC 3986 has more characters in a name than hosts have; a comma would make two of it for those who split lists.
     let is_of_a_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     let is_name = !host.starts_with('.') && host.bytes().all(is_of_a_host);
-    if host.is_empty() || host.ends_with('.') || !(host.starts_with('[') || is_name) {
+    if host.is_empty()
+        || host.len() > MAX_HOST_BYTES
+        || host.ends_with('.')
+        || !(host.starts_with('[') || is_name)
+    {
         return None;
     }
     Some(match port {

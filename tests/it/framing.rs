@@ -48,6 +48,9 @@ async fn a_host_that_is_missing_doubled_or_invalid_is_refused() {
     ] {
         expect_refused(&with_lines(lines, ""), &[400]).await;
     }
+    // The longest name has 253 bytes.
+    let lines = format!("Host: {}b\r\nContent-Length: 0\r\n", "a.".repeat(127));
+    expect_refused(&with_lines(&lines, ""), &[400]).await;
 }
 
 #[tokio::test]
@@ -62,6 +65,7 @@ async fn every_valid_host_is_served() {
         "localhost",
         "my_service",
         "xn--bcher-kva.test",
+        &format!("{}b.:8080", "a.".repeat(126)),
     ] {
         let response = proxy.request(&Request::charge("k").host(host)).await;
         assert_eq!(response.status, 201, "{host}: {response:?}");
