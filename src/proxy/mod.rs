@@ -251,27 +251,32 @@ impl Proxy {
         };
         line.key(&key);
         let caller = request::caller(&parts.headers, client.tls.as_ref(), policy)?;
-        if self.buffered_bytes.is_full() {
+        if self.buffered_bytes.is_full() || self.guarded_places.is_full() {
             return Err(Problem::Overloaded);
         }
-        let places = (
-            self.guarded_places.take(1).ok_or(Problem::Overloaded)?,
-            client.take_attempt().ok_or(Problem::Overloaded)?,
-        );
         let body = ClientBody::new(body, parts.version, policy.patience);
         let keyed = Keyed { parts, method, host, key, caller };
         let (site, client) = (site.clone(), client.clone());
         let work = if let Some(hasher) = keyed.stream(policy) {
+            let places = self.places(&client)?;
             let (slot, reply) = Slot::new(line.take());
             let work = Work { site, request: Box::new(Unread { keyed, body, hasher }), client, places };
             Detachable::new(self.clone().streamed(work, slot), reply, &self.tracker)
         } else {
             let body = request::read_body(body, policy, &self.buffered_bytes, self.names.protected()).await?;
+            // Taken now: a body that dribbles in keeps nobody else out.
+            let places = self.places(&client)?;
             let (slot, reply) = Slot::new(line.take());
             let work = Work { site, request: Box::new(Whole { keyed, body }), client, places };
             Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker)
         };
         work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
+    }
+
+    /// What guarded work on a request of `client` takes up.
+    fn places(&self, client: &Client) -> Result<(Share, Option<Share>), Problem> {
+        let place = self.guarded_places.take(1).ok_or(Problem::Overloaded)?;
+        Ok((place, client.take_attempt().ok_or(Problem::Overloaded)?))
     }
 
     /// Does not depend on the client: whatever happens to it, the work is done, recorded and settled (I8).

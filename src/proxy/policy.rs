@@ -22,7 +22,8 @@ pub struct Params {
     pub problem_base: String,
     /// Where problems are documented for humans: the target of `Link: rel="describedby"`.
     pub documentation_url: Option<String>,
-    /// How many guarded requests may be at work at once, duplicates and waiters included.
+    /// How many guarded requests may be at work at once, duplicates and waiters included. One whose body is held begins
+    /// when that is there.
     pub max_guarded_in_flight: usize,
     /// How many bytes of guarded request bodies, and of answers that clients have not taken yet, may be held at once.
     pub max_buffered_bytes: u64,

@@ -103,6 +103,20 @@ async fn too_much_in_flight_is_refused_and_not_sent() {
 }
 
 #[tokio::test]
+async fn a_request_whose_body_is_still_to_come_keeps_nobody_out() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).server("max_guarded_in_flight = 1").start().await;
+    let mut slow = proxy.client().await;
+    slow.send_bytes("POST /v1/charges HTTP/1.1\r\nHost: api.test\r\nIdempotency-Key: slow\r\n").await;
+    slow.send_bytes("Expect: 100-continue\r\nContent-Length: 2\r\n\r\n").await;
+    slow.read_until("100 Continue\r\n\r\n").await;
+    proxy.charge("other").await.expect_status(201);
+    slow.send_bytes("{}").await;
+    slow.response().await.expect_status(201);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn a_request_whose_client_has_left_still_counts() {
     let upstream = Upstream::start().await;
     let proxy = Config::before(&upstream).server("max_guarded_in_flight = 1").start().await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::harness::{
-    Authority, Config, Front, Http2Upstream, INTERNAL_ERROR, NO_ERROR, Proxy, REFUSED_STREAM, Reply, Request, Then,
-    TlsFront, Upstream, eventually,
+    Authority, Config, Front, Http2Upstream, INTERNAL_ERROR, NO_ERROR, Proxy, REFUSED_STREAM, Reply, Request,
+    Then, TlsFront, Upstream, eventually,
 };
 
 const HTTP2: &str = "protocol = \"http2\"\nmax_reuse_idle = \"10s\"";
