@@ -35,6 +35,13 @@ use super::policy::{self, Protocol};
 use super::reply::is_switch;
 use crate::idempotency::{NotSentCause, UnknownCause};
 
+/// How many bytes hyper may hold of what one connection reads, and again of what it writes, where a head may have
+/// `max_header_bytes`: as many, and 16 KiB of a body. hyper's own bound is 408 KiB, which a slow reader would fill.
+#[must_use]
+pub const fn hyper_buffer_bytes(max_header_bytes: usize) -> usize {
+    max_header_bytes.saturating_add(16 * 1024)
+}
+
 /// How many fields hyper reads unless told otherwise. Told the same number it would not keep them on the stack.
 pub const HYPER_MAX_HEADERS: usize = 100;
 

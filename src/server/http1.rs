@@ -25,7 +25,7 @@ use super::{Params, Server};
 use crate::proxy::Client;
 use crate::proxy::reply::is_switch;
 use crate::proxy::request::Protocol;
-use crate::proxy::upstream::HYPER_MAX_HEADERS;
+use crate::proxy::upstream::{HYPER_MAX_HEADERS, hyper_buffer_bytes};
 
 /// Serves requests until the client is done, sends none for too long, or `stop`.
 pub(super) async fn serve(
@@ -90,6 +90,7 @@ fn builder(params: &Params, deadline: Deadline) -> Builder {
         .timer(deadline)
         .header_read_timeout(params.header_timeout)
         .max_header_size(params.max_header_bytes)
+        .max_buf_size(hyper_buffer_bytes(params.max_header_bytes))
         // A client may close its sending side after the request and still wants the answer.
         .half_close(true)
         .keep_alive(true);

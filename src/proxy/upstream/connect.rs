@@ -19,10 +19,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::HYPER_MAX_HEADERS;
 use super::http2::Handshake;
 use super::pool;
 use super::tls::Tls;
+use super::{HYPER_MAX_HEADERS, hyper_buffer_bytes};
 use crate::idempotency::NotSentCause;
 use crate::proxy::policy::{self, Address, Protocol};
 use crate::proxy::socket::{Probe, Socket, Stream};
@@ -57,7 +57,9 @@ pub(super) enum Fresh {
 impl Connector {
     pub(super) fn new(endpoint: &policy::Endpoint, params: &policy::Upstream, tls: Option<Tls>) -> Self {
         let mut http1 = http1::Builder::new();
-        http1.max_header_size(params.max_response_header_bytes);
+        http1
+            .max_header_size(params.max_response_header_bytes)
+            .max_buf_size(hyper_buffer_bytes(params.max_response_header_bytes));
         if params.max_response_headers != HYPER_MAX_HEADERS {
             http1.max_headers(params.max_response_headers);
         }
