@@ -150,7 +150,7 @@ fn settings(mut root: Section<'_>, folder: &Path, report: &Report<'_>) -> Settin
     let guarded = || routes.iter().filter_map(|route| route.idempotency.as_ref());
     for settings in guarded() {
         promise::weakened(settings, report);
-        promise::refuse_callers_without_certificate(settings, &server.listeners, report);
+        promise::judge_client_certificates(settings, &server.listeners, report);
         promise::oversized_answers(settings, &store.max_bytes, report);
         promise::refuse_bodies(settings, &server.max_buffered_bytes, report);
     }

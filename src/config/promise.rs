@@ -63,22 +63,33 @@ pub(super) fn weakened(settings: &Idempotency, report: &Report<'_>) {
     released_statuses(settings, report);
 }
 
-/// Refuses to tell callers apart by what no listener asks them for.
-pub(super) fn refuse_callers_without_certificate(
+/// Refuses to tell callers apart by what no listener asks them for, and warns where one of several does not.
+pub(super) fn judge_client_certificates(
     settings: &Idempotency,
     server: &server::Params,
     report: &Report<'_>,
 ) {
+    let Some(at) = settings.caller.at() else { return };
+    if !settings.caller.value.contains(&CallerSource::ClientCert) {
+        return;
+    }
     let is_asked_for = server.listeners.iter().any(|listener| listener.tls)
         && server.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
-    if let Some(at) = settings.caller.at()
-        && settings.caller.value.contains(&CallerSource::ClientCert)
-        && !is_asked_for
-    {
+    if !is_asked_for {
         report.mistake(
             at,
             "`caller`: no listener asks for client certificates, so \"client-cert\" tells nobody apart; name who vouches for \
              clients in `client_ca` of `tls`, or name another mark",
+        );
+    } else if let Some(cleartext) = server.listeners.iter().find(|listener| !listener.tls) {
+        report.warning(
+            at,
+            format!(
+                "`caller`: at {} there is no TLS, so \"client-cert\" tells none of the clients there apart, and whoever \
+                 retries there what was sent with a certificate is another caller; let all listeners speak TLS, or name \
+                 another mark",
+                cleartext.address
+            ),
         );
     }
 }

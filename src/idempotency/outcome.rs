@@ -53,7 +53,7 @@ pub enum ReleaseReason {
     Status(u16),
 }
 
-/// How it is known that nothing was sent.
+/// How it is known that nothing was sent, or that nothing of what was sent was processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotSentCause {
     /// No connection could be made.

@@ -137,20 +137,20 @@ pub enum Problem {
         /// The bound.
         max_entries: u64,
     },
-    /// Nothing was sent.
-    #[error("{}; nothing was sent, try again with the same key", match cause {
+    /// Nothing was carried out.
+    #[error("{}; {}, try again with the same key", match cause {
         NotSentCause::ConnectFailed => "the upstream refused the connection",
         NotSentCause::ConnectTimeout => "the upstream could not be connected to in time",
         NotSentCause::LeaseLapsed => "this proxy was held up for too long before it could send the request",
         NotSentCause::NameNotResolved => "the upstream's name could not be resolved",
-        NotSentCause::Refused => "the upstream refused the request before it processed any of it",
+        NotSentCause::Refused => "the upstream refused the request",
         NotSentCause::Saturated => "all connections to the upstream that there may be were busy for too long",
         NotSentCause::TlsFailed => "no secure connection to the upstream could be made",
         NotSentCause::UploadBroken => "the request body did not come",
         NotSentCause::Unwritten => "the upstream closed every connection before the request could be written",
-    })]
+    }, if *cause == NotSentCause::Refused { "nothing was processed" } else { "nothing was sent" })]
     Unreachable {
-        /// How it is known that nothing was sent.
+        /// How it is known that nothing was carried out.
         cause: NotSentCause,
     },
 }

@@ -23,7 +23,7 @@ pub struct Params {
     pub max_header_bytes: usize,
     /// How long a client may take nothing of what is sent to it.
     pub write_timeout: Duration,
-    /// How long a connection may take to send a request head, from its first byte on.
+    /// How long a new connection may take to send its first byte, and any to send a request head, from its first byte on.
     pub header_timeout: Duration,
     /// How long a connection without a request is kept.
     pub idle_timeout: Duration,

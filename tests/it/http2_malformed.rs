@@ -160,6 +160,26 @@ async fn a_head_without_end_ends_its_connection() {
 }
 
 #[tokio::test]
+async fn a_flood_of_empty_frames_ends_its_connection() {
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    for path in ["/v1/charges", "/upload"] {
+        let mut client = Frames::connect(proxy.address()).await;
+        let mut fields = with(&[]);
+        fields[3] = (":path", path.as_bytes());
+        client.send(&Frame::new(HEADERS, END_HEADERS, 1, block(&fields))).await;
+        // No window bounds them, and they are no progress.
+        for _ in 0..1_000 {
+            client.send(&Frame::new(DATA, 0, 1, [])).await;
+        }
+        let said = client.next_of(&[GOAWAY, HEADERS]).await;
+        assert!(said.as_ref().is_none_or(|frame| frame.kind == GOAWAY), "{path}: {said:?}");
+    }
+    assert!(upstream.seen().iter().all(|seen| !seen.is_whole), "{:#?}", upstream.seen());
+    proxy.charge("k").await.expect_status(201);
+}
+
+#[tokio::test]
 async fn no_bytes_make_the_proxy_panic() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

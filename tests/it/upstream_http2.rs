@@ -40,6 +40,8 @@ async fn a_stream_that_the_upstream_refuses_leaves_the_key_free() {
     let refused = proxy.charge("k").await;
     refused.expect_problem(502, "upstream-unreachable").expect_retry_after();
     assert_eq!(refused.expect_proxy_status(), "destination_unavailable");
+    let detail = refused.json()["detail"].to_string();
+    assert!(detail.contains("nothing was processed") && !detail.contains("sent"), "{detail}");
     assert!(!proxy.charge("k").await.expect_status(201).is_replay());
     assert_eq!(upstream.seen().len(), 2);
     upstream.next(Then::Reset(REFUSED_STREAM));

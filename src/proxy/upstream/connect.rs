@@ -34,6 +34,9 @@ const MAX_ADDRESSES: usize = 8;
 /// threads that others need.
 const MAX_LOOKUPS: usize = 4;
 
+/// The addresses of a name, as they are now.
+type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
 #[derive(Debug)]
 pub(super) struct Connector {
     address: Address,
@@ -42,6 +45,8 @@ pub(super) struct Connector {
     max_stall: Duration,
     http1: http1::Builder,
     http2: Handshake,
+    /// Asks the system, which may block.
+    resolve: Resolve,
     lookups: Arc<Semaphore>,
     /// Never waited for: an idle connection has no work to finish.
     connections: TaskTracker,
@@ -70,6 +75,7 @@ impl Connector {
             max_stall: params.stream_idle_timeout,
             http1,
             http2: Handshake::new(params),
+            resolve,
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             connections: TaskTracker::new(),
         }
@@ -151,9 +157,9 @@ impl Connector {
 
     async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, NotSentCause> {
         let lookup = self.lookups.clone().acquire_owned().await.map_err(|_| NotSentCause::NameNotResolved)?;
-        let name = (host.to_owned(), port);
+        let (name, resolve) = (host.to_owned(), self.resolve);
         let looking_up = spawn_blocking(move || {
-            let addresses = name.to_socket_addrs().map(|found| found.take(MAX_ADDRESSES).collect());
+            let addresses = resolve(&name, port);
             drop(lookup);
             addresses
         });
@@ -163,6 +169,10 @@ impl Connector {
             NotSentCause::NameNotResolved
         })
     }
+}
+
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok((host, port).to_socket_addrs()?.take(MAX_ADDRESSES).collect())
 }
 
 /// Each address gets an equal share of the time that is left, so that one that is silent leaves the others theirs.
@@ -193,4 +203,78 @@ async fn connect_unix(path: &Path) -> Result<Stream, NotSentCause> {
         debug!(%error, path = %path.display(), "an endpoint was not connected to");
         NotSentCause::ConnectFailed
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::proxy::policy::{Ejection, Http2, Upstream, UpstreamHost, UpstreamTls};
+
+    /// What the name stands for, at any moment.
+    static PORT: AtomicU16 = AtomicU16::new(0);
+
+    #[tokio::test]
+    async fn a_name_that_changes_is_followed_by_every_new_connection() {
+        let connector = Connector {
+            resolve: |host, port| {
+                assert_eq!((host, port), ("api.internal", 443));
+                Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, PORT.load(Ordering::SeqCst)))])
+            },
+            ..Connector::new(&endpoint(), &upstream(), None)
+        };
+        let (one, other) = (listener().await, listener().await);
+        for listener in [&one, &other, &one] {
+            PORT.store(listener.local_addr().unwrap().port(), Ordering::SeqCst);
+            let deadline = Instant::now() + Duration::from_secs(10);
+            connector.connect(None, false, deadline).await.unwrap();
+            timeout_at(deadline, listener.accept())
+                .await
+                .expect("a connection where the name leads now")
+                .unwrap();
+        }
+    }
+
+    async fn listener() -> TcpListener {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+    }
+
+    fn endpoint() -> policy::Endpoint {
+        policy::Endpoint {
+            address: Address::Name("api.internal".to_owned(), 443),
+            is_tls: false,
+            authority: "api.internal:443".to_owned(),
+            base_path: String::new(),
+        }
+    }
+
+    fn upstream() -> Upstream {
+        let time = Duration::from_secs(10);
+        Upstream {
+            name: "legacy".to_owned(),
+            endpoints: vec![endpoint()],
+            protocol: Protocol::Http1,
+            tls: UpstreamTls::default(),
+            connect_timeout: time,
+            response_timeout: time,
+            attempt_timeout: time,
+            stream_idle_timeout: time,
+            tunnel_idle_timeout: time,
+            idle_timeout: time,
+            max_reuse_idle: time,
+            max_connections: 10,
+            max_idle_connections: 10,
+            max_connection_age: time,
+            max_response_headers: HYPER_MAX_HEADERS,
+            max_response_header_bytes: 65_536,
+            http2: Http2 { max_streams: 10, ping_interval: time, ping_timeout: time },
+            ejection: Ejection { after_failures: 1, time, max_time: time },
+            health_check: None,
+            host: UpstreamHost::Client,
+        }
+    }
 }
