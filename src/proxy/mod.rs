@@ -10,6 +10,7 @@ pub mod client_body;
 pub mod correlation;
 pub mod cors;
 mod detach;
+mod exchange;
 pub mod finish;
 pub mod forwarded;
 pub mod grpc;
@@ -37,18 +38,15 @@ pub mod upload;
 pub mod upstream;
 
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::error;
 
 use self::access::AccessLine;
 use self::body::{ReplyBody, RequestBody};
@@ -60,15 +58,14 @@ use self::forwarded::Trust;
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, MinRate, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
-use self::recorder::Recording;
 use self::reply::{Replies, Reply};
 use self::request::{Keyed, Names, Protocol, Whole};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
 use self::stream::Unread;
-use self::upstream::{Reuse, SendError, Upstream, UpstreamBody, UpstreamError};
-use crate::guard::{Admission, Guard, Permit, Settled};
-use crate::idempotency::{Attempt, Presented, UnknownCause, Verdict};
+use self::upstream::{Upstream, UpstreamError};
+use crate::guard::{Admission, Guard, Permit};
+use crate::idempotency::{Presented, UnknownCause, Verdict};
 use crate::store::StoreError;
 
 pub use self::client::{Client, Tls};
@@ -338,98 +335,6 @@ impl Proxy {
         }
     }
 
-    /// One attempt: at most one request, and what became of it.
-    async fn exchange(
-        &self,
-        site: &Site,
-        policy: &GuardPolicy,
-        request: Box<Request<RequestBody>>,
-        permit: Option<&Permit>,
-        client: &Arc<Client>,
-        slot: &mut Slot,
-    ) -> (Attempt, Option<Box<Recording>>) {
-        // Always looked at: a connection that the upstream has closed costs the key its outcome.
-        let reuse = Reuse { max_idle: site.upstream.params().max_reuse_idle, trusted_idle: Duration::ZERO };
-        let may_send = || permit.is_none_or(Permit::is_held);
-        let sending = pin!(site.upstream.send(request, reuse, may_send));
-        self.answered(site, policy, sending, permit, client, slot).await
-    }
-
-    /// What became of a request that is being sent. After `response_timeout` the client is told that the attempt goes on;
-    /// without a permit it does not, since nothing would remember its end.
-    async fn answered(
-        &self,
-        site: &Site,
-        policy: &GuardPolicy,
-        mut sending: Pin<&mut impl Future<Output = Result<Response<UpstreamBody>, SendError>>>,
-        permit: Option<&Permit>,
-        client: &Arc<Client>,
-        slot: &mut Slot,
-    ) -> (Attempt, Option<Box<Recording>>) {
-        let params = site.upstream.params();
-        let begun = Instant::now();
-        let deadline =
-            begun + if permit.is_some() { params.attempt_timeout } else { params.response_timeout };
-        let mut sent = hold(permit, deadline.min(begun + params.response_timeout), sending.as_mut()).await;
-        if sent.is_none() && permit.is_some() {
-            slot.line().upstream(begun.elapsed());
-            slot.reply(self.replies.problem(&Problem::StillRunning { retry_after: policy.retry_after }));
-            sent = hold(permit, deadline, sending).await;
-            let answered = matches!(sent, Some(Ok(_)));
-            info!(route = %site.name, answered, "an attempt ended after its client was answered");
-        }
-        slot.line().upstream(begun.elapsed());
-        match sent {
-            None => (Attempt::Unknown(UnknownCause::AttemptTimeout), None),
-            Some(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
-            Some(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
-            Some(Ok(response)) => {
-                let mut recording =
-                    Box::new(Recording::begin(response, policy, self.names.protected(), client.clone()));
-                let recorded =
-                    hold(permit, deadline, pin!(recording.record(slot, policy, &self.buffered_bytes))).await;
-                (recorded.unwrap_or_else(|| recording.not_kept()), Some(recording))
-            }
-        }
-    }
-
-    /// Gives the client what there is, now that it is recorded. `settled` is missing where nothing was claimed.
-    async fn respond(
-        &self,
-        attempt: Attempt,
-        recording: Option<Box<Recording>>,
-        settled: Option<Settled>,
-        mut slot: Slot,
-        policy: &GuardPolicy,
-    ) {
-        let outcome = match settled {
-            None => RequestOutcome::Unprotected,
-            Some(Settled { release: Some(_), .. }) => RequestOutcome::Released,
-            Some(Settled { release: None, .. }) => RequestOutcome::Executed,
-        };
-        let expires_at = settled.and_then(|settled| settled.expires_at);
-        let problem = match (attempt, recording) {
-            (Attempt::Answered(_), Some(recording)) => {
-                return recording.finish_kept(outcome, expires_at, slot, policy).await;
-            }
-            (Attempt::NotKept { .. }, Some(recording)) => {
-                return Box::pin(recording.finish_not_kept(outcome, slot, &self.buffered_bytes)).await;
-            }
-            (Attempt::NotSent(cause), _) => {
-                slot.line().cause(cause.as_str());
-                Problem::Unreachable { cause }
-            }
-            (Attempt::Unknown(cause), _) => {
-                slot.line().cause(cause.as_str());
-                Problem::OutcomeUnknown { cause }
-            }
-            (Attempt::Answered(_) | Attempt::NotKept { .. }, None) => {
-                Problem::OutcomeUnknown { cause: UnknownCause::Abandoned }
-            }
-        };
-        slot.reply(self.replies.problem(&problem));
-    }
-
     /// The policy and the method by which the request is guarded, if it is. Shuts the side doors: what is guarded comes in
     /// canonical form, and what is not does not read as something guarded.
     fn guarding<'a>(
@@ -460,19 +365,6 @@ impl Proxy {
         Ok(guarded)
     }
 
-    /// A guarded request as it is sent.
-    fn outbound(
-        &self,
-        mut parts: Parts,
-        body: RequestBody,
-        route: &Route,
-        client: &Client,
-    ) -> Box<Request<RequestBody>> {
-        let received = client.received(parts.version, &self.trust);
-        headers::to_upstream(&mut parts.headers, &received, None, self.names.protected());
-        rewrite::outbound(parts, body, route)
-    }
-
     fn verdict(&self, verdict: Verdict, waited: bool, policy: &GuardPolicy) -> Reply {
         let problem = match verdict {
             Verdict::Replay { answer, expires_at } => {
@@ -487,17 +379,5 @@ impl Proxy {
             Verdict::Unknown(cause) => Problem::OutcomeUnknown { cause },
         };
         self.replies.problem(&problem)
-    }
-}
-
-/// Drives `work` until `deadline`, and keeps what is claimed alive meanwhile.
-async fn hold<T>(
-    permit: Option<&Permit>,
-    deadline: Instant,
-    work: Pin<&mut impl Future<Output = T>>,
-) -> Option<T> {
-    match permit {
-        Some(permit) => permit.holding(deadline, work).await,
-        None => timeout_at(deadline, work).await.ok(),
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::body::RequestBody;
 use super::client_body::ClientBody;
+use super::exchange::hold;
 use super::hashed_upload::{HashedBody, HashedUpload, Reading};
 use super::policy::GuardPolicy;
 use super::problem::Problem;
@@ -20,7 +21,7 @@ use super::recorder::Recording;
 use super::request::Keyed;
 use super::slot::Slot;
 use super::upstream::Reuse;
-use super::{Client, Proxy, Site, Work, hold};
+use super::{Client, Proxy, Site, Work};
 use crate::guard::{Admission, Permit};
 use crate::idempotency::{
     Attempt, Entry, Fingerprint, FingerprintHasher, NotSentCause, OnUnknown, Presented, UnknownCause,
