@@ -82,6 +82,25 @@ async fn connections_to_the_upstream_are_kept() {
 }
 
 #[tokio::test]
+async fn no_more_idle_connections_are_kept_than_the_setting_says() {
+    let upstream = Upstream::start().await;
+    let settings = "max_reuse_idle = \"10s\"\nmax_idle_connections = 1";
+    let proxy = Config::before(&upstream).upstream(settings).start().await;
+    for round in 0..2 {
+        let gates = [upstream.hold_next(), upstream.hold_next()];
+        let charges = [0, 1].map(|n| proxy.request_aside(Request::charge(&format!("k{round}{n}"))));
+        upstream.requests_to_be(2 * (round + 1)).await;
+        for gate in gates {
+            gate.release();
+        }
+        for charge in charges {
+            charge.await.unwrap().expect_status(201);
+        }
+    }
+    assert_eq!(upstream.connections(), 3, "of two, one was kept");
+}
+
+#[tokio::test]
 async fn a_connection_that_the_upstream_closes_while_idle_costs_no_request() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

@@ -7,7 +7,7 @@ use h2::Reason;
 use h2::client::Builder;
 use tokio::net::TcpStream;
 
-use crate::harness::frames::{Frames, reset_rapidly};
+use crate::harness::frames::{Frames, SETTINGS, WINDOW_UPDATE, reset_rapidly};
 use crate::harness::{Client, Config, Http2Client, Proxy, Reply, Request, Upstream, eventually, within};
 
 #[tokio::test]
@@ -152,6 +152,28 @@ async fn one_connection_leaves_no_more_attempts_behind_than_it_may() {
     for key in ["a", "b", "c", "d"] {
         upstream.expect_executions(key, 1);
     }
+}
+
+#[tokio::test]
+async fn a_client_that_answers_no_ping_loses_its_connection() {
+    let upstream = Upstream::start().await;
+    let pings = "http2.ping_interval = \"1s\"\nhttp2.ping_timeout = \"100ms\"";
+    let proxy = Config::before(&upstream).server(pings).start().await;
+    let mut silent = Frames::connect(proxy.address()).await;
+    while silent.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_client_is_told_the_windows_that_the_settings_say() {
+    let upstream = Upstream::start().await;
+    let windows = "http2.stream_window = \"100KiB\"\nhttp2.connection_window = \"300KiB\"";
+    let proxy = Config::before(&upstream).server(windows).start().await;
+    let mut client = Frames::connect(proxy.address()).await;
+    let settings = client.next_of(&[SETTINGS]).await.unwrap().payload;
+    let stream_window = [&4_u16.to_be_bytes()[..], &(100_u32 << 10).to_be_bytes()].concat();
+    assert!(settings.chunks(6).any(|setting| setting == stream_window), "{settings:?}");
+    let more = client.next_of(&[WINDOW_UPDATE]).await.unwrap();
+    assert_eq!((more.stream, more.payload), (0, ((300_u32 << 10) - 65_535).to_be_bytes().to_vec()));
 }
 
 #[tokio::test]

@@ -180,6 +180,20 @@ async fn a_flood_of_empty_frames_ends_its_connection() {
 }
 
 #[tokio::test]
+async fn a_client_whose_mistakes_are_too_many_loses_its_connection() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).server("http2.max_error_resets = 5").start().await;
+    let mut client = Frames::connect(proxy.address()).await;
+    for stream in (1..=41).step_by(2) {
+        let head = block(&with(&[("connection", b"close")]));
+        client.send(&Frame::new(HEADERS, END_HEADERS | END_STREAM, stream, head)).await;
+    }
+    assert!(client.next_of(&[GOAWAY]).await.is_some(), "twenty streams were reset");
+    upstream.expect_nothing();
+    proxy.charge("k").await.expect_status(201);
+}
+
+#[tokio::test]
 async fn no_bytes_make_the_proxy_panic() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

@@ -251,6 +251,17 @@ async fn a_download_that_is_cut_is_cut_for_the_client_too() {
 }
 
 #[tokio::test]
+async fn a_download_of_which_nothing_comes_for_too_long_is_cut() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).upstream("stream_idle_timeout = \"200ms\"").start().await;
+    upstream.next(Reply::status(200).body("hello").cut_after(2).then_stall());
+    let mut client = proxy.client().await;
+    client.send(&Request::get("/")).await;
+    client.try_response().await.expect_err("the body is not whole");
+    upstream.hang_ups_to_be(1).await;
+}
+
+#[tokio::test]
 async fn an_upload_that_is_cut_is_cut_for_the_upstream_too() {
     let upstream = Upstream::start().await;
     let proxy = Proxy::start(&upstream).await;

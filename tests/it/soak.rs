@@ -1,10 +1,7 @@
 //! Many clients that hold the proxy up, beside some that behave: those are served without an error, and the proxy's memory
 //! does not grow. The proxy runs as a process of its own, so that its memory can be told.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{Client, Request, aside, eventually};
+use crate::harness::{Client, Process, Request, aside, eventually};
 
 /// What is sent to slow readers: more than fits into the sockets on its way.
 const LARGE_BYTES: usize = 32 * 1024 * 1024;
@@ -51,26 +48,32 @@ async fn thousands_of_slow_clients_hold_nobody_up_for_a_minute() {
 #[expect(clippy::print_stdout, reason = "`make soak` is run for these figures")]
 async fn soak(soak: Soak) {
     let upstream = upstream().await;
-    let proxy = Process::start(upstream);
+    // Keys are forgotten at once: what grows is no record.
+    let proxy = Process::start(
+        &format!(
+            "endpoints = [\"http://{upstream}\"]\n[store]\nprune_interval = \"1s\"\n[idempotency]\nttl = \"1s\""
+        ),
+        &[],
+    );
     let (slow, reading) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let mut attackers = JoinSet::new();
     for number in 0..soak.slow_loris {
-        attackers.spawn(slow_loris(proxy.address, number, Arc::clone(&slow)));
+        attackers.spawn(slow_loris(proxy.address(), number, Arc::clone(&slow)));
     }
     for _ in 0..soak.slow_readers {
-        attackers.spawn(slow_reader(proxy.address, Arc::clone(&reading)));
+        attackers.spawn(slow_reader(proxy.address(), Arc::clone(&reading)));
     }
     eventually("all slow clients are there", async || {
         slow.load(Ordering::SeqCst) >= soak.slow_loris && reading.load(Ordering::SeqCst) >= soak.slow_readers
     })
     .await;
     // What the first requests make the proxy allocate belongs to the beginning.
-    well_behaved(proxy.address, 0, Instant::now() + Duration::from_millis(500)).await;
+    well_behaved(proxy.address(), 0, Instant::now() + Duration::from_millis(500)).await;
     let memory_before = proxy.resident_kib();
     let until = Instant::now() + soak.lasts;
     let mut clients = JoinSet::new();
     for number in 1..=WELL_BEHAVED {
-        clients.spawn(well_behaved(proxy.address, number, until));
+        clients.spawn(well_behaved(proxy.address(), number, until));
     }
     let mut latencies = Vec::new();
     while let Some(served) = clients.join_next().await {
@@ -185,60 +188,4 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await?;
         }
     }
-}
-
-/// The program itself.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    _config: tempfile::NamedTempFile,
-    /// Kept open, though nobody reads what else is logged.
-    _log: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(upstream: SocketAddr) -> Self {
-        let config = tempfile::NamedTempFile::new().expect("a file");
-        // Keys are forgotten at once: what grows is no record.
-        let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\n[log]\naccess = false\n[store]\nkind = \"memory\"\nprune_interval = \"1s\"\n\
-             [upstreams.legacy]\nendpoints = [\"http://{upstream}\"]\n[idempotency]\nttl = \"1s\"\n\
-             [[routes]]\nname = \"charges\"\npath = \"/v1/charges\"\nupstream = \"legacy\"\n\
-             [[routes]]\nname = \"rest\"\npath = \"/{{*rest}}\"\nupstream = \"legacy\"\nguarded = false\n"
-        );
-        fs::write(config.path(), text).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_oncegate"))
-            .args(["run", "--config"])
-            .arg(config.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program");
-        let mut log = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let address = log.by_ref().map_while(Result::ok).find_map(|line| address_in(&line));
-        Self { address: address.expect("it says where it listens"), child, _config: config, _log: log }
-    }
-
-    /// What of its memory is in use, in KiB.
-    fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended, which its clients have noticed then.
-        self.child.kill().unwrap_or(());
-        drop(self.child.wait());
-    }
-}
-
-/// The first address in a line of the log.
-fn address_in(line: &str) -> Option<SocketAddr> {
-    let from = line.find("127.0.0.1:")?;
-    let rest = &line[from..];
-    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
-    rest[..end].parse().ok()
 }

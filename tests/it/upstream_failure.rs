@@ -128,6 +128,24 @@ async fn a_head_too_large_to_read_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test]
+async fn a_head_beyond_the_operators_bounds_leaves_the_outcome_unknown() {
+    let many = || (0..20).fold(Reply::created("x"), |reply, index| reply.field(&format!("X-{index}"), "1"));
+    let large = || Reply::created("x").field("X-Large", &"x".repeat(10 * 1024));
+    let replies: [(&str, fn() -> Reply); 2] =
+        [("max_response_headers = 10", many), ("max_response_header_size = \"8KiB\"", large)];
+    for (bound, reply) in replies {
+        let upstream = Upstream::start().await;
+        let proxy = Config::before(&upstream).upstream(bound).start().await;
+        upstream.always(move |_| reply());
+        for _ in 0..2 {
+            proxy.charge("k").await.expect_problem(502, "outcome-unknown");
+        }
+        upstream.expect_executions("k", 1);
+        proxy.request(&Request::get("/")).await.expect_problem(502, "outcome-unknown");
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_is_cut_short_leaves_the_outcome_unknown() {
     for cut in ["H", "HTTP/1.1 201 Created\r\n", "HTTP/1.1 201 Created\r\nContent-Length: 2\r\n"] {
         expect_unknown(Reply::raw(cut).then_close()).await;

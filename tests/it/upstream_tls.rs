@@ -3,7 +3,9 @@
 use tokio::net::TcpListener;
 use tokio::time::{Duration, sleep};
 
-use crate::harness::{Authority, Config, Front, Proxy, Reply, Request, Shaken, TlsFront, Upstream, aside};
+use crate::harness::{
+    Authority, Client, Config, Front, Process, Proxy, Reply, Request, Shaken, TlsFront, Upstream, aside,
+};
 
 /// The name that certificates have, unless a test says otherwise.
 const NAME: &str = "localhost";
@@ -57,6 +59,19 @@ async fn a_certificate_of_another_name_is_not_believed_unless_the_operator_says_
     let proxy = proxy_before(&front, "127.0.0.1", &authority, ", server_name = \"api.internal\"").await;
     proxy.charge("k").await.expect_status(201);
     assert_eq!(front.shaken()[0].name.as_deref(), Some("api.internal"));
+}
+
+#[tokio::test]
+async fn the_systems_authorities_are_believed_where_none_is_named() {
+    let (upstream, authority, other) = (Upstream::start().await, Authority::new(), Authority::new());
+    let front = TlsFront::start(upstream.address(), &authority, NAME, Front::default()).await;
+    let endpoints = format!("endpoints = [\"https://{NAME}:{}\"]", front.port());
+    for (system, status) in [(&other, 502), (&authority, 201)] {
+        let proxy = Process::start(&endpoints, &[("SSL_CERT_FILE", &system.ca())]);
+        let mut client = Client::connect(proxy.address()).await;
+        assert_eq!(client.request(&Request::charge("k")).await.status, status);
+    }
+    upstream.expect_executions("k", 1);
 }
 
 #[tokio::test]

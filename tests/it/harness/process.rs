@@ -1,0 +1,69 @@
+//! The program itself, as a process of its own: for what belongs to a process, its memory and its environment.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// A running process, killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    address: SocketAddr,
+    _config: tempfile::NamedTempFile,
+    /// Kept open, though nobody reads what else is logged.
+    _log: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// Before an upstream of these settings, which other tables may follow; with a guarded `/v1/charges` beside an unguarded
+    /// catch-all.
+    pub fn start(upstream: &str, environment: &[(&str, &Path)]) -> Self {
+        let config = tempfile::NamedTempFile::new().expect("a file");
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n[log]\naccess = false\n[upstreams.legacy]\n{upstream}\n\
+             [[routes]]\nname = \"charges\"\npath = \"/v1/charges\"\nupstream = \"legacy\"\n\
+             [[routes]]\nname = \"rest\"\npath = \"/{{*rest}}\"\nupstream = \"legacy\"\nguarded = false\n"
+        );
+        fs::write(config.path(), text).expect("a file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_oncegate"))
+            .args(["run", "--config"])
+            .arg(config.path())
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program");
+        let mut log = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let address = log.by_ref().map_while(Result::ok).find_map(|line| address_in(&line));
+        Self { address: address.expect("it says where it listens"), child, _config: config, _log: log }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What of its memory is in use, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended, which its clients have noticed then.
+        self.child.kill().unwrap_or(());
+        drop(self.child.wait());
+    }
+}
+
+/// The first address in a line of the log.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let from = line.find("127.0.0.1:")?;
+    let rest = &line[from..];
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
