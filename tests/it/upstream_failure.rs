@@ -130,17 +130,17 @@ async fn a_head_too_large_to_read_leaves_the_outcome_unknown() {
 #[tokio::test]
 async fn a_head_beyond_the_operators_bounds_leaves_the_outcome_unknown() {
     let many = || (0..20).fold(Reply::created("x"), |reply, index| reply.field(&format!("X-{index}"), "1"));
-    let large = || Reply::created("x").field("X-Large", &"x".repeat(10 * 1024));
-    let replies: [(&str, fn() -> Reply); 2] =
-        [("max_response_headers = 10", many), ("max_response_header_size = \"8KiB\"", large)];
-    for (bound, reply) in replies {
+    let large = || Reply::created("x").field("X-Large", "x".repeat(10 * 1024));
+    let bounds = [("max_response_headers = 10", many()), ("max_response_header_size = \"8KiB\"", large())];
+    for ((bound, reply), again) in bounds.into_iter().zip([many(), large()]) {
         let upstream = Upstream::start().await;
         let proxy = Config::before(&upstream).upstream(bound).start().await;
-        upstream.always(move |_| reply());
+        upstream.next(reply);
         for _ in 0..2 {
             proxy.charge("k").await.expect_problem(502, "outcome-unknown");
         }
         upstream.expect_executions("k", 1);
+        upstream.next(again);
         proxy.request(&Request::get("/")).await.expect_problem(502, "outcome-unknown");
     }
 }
