@@ -121,6 +121,29 @@ fn what_the_shipped_file_writes_out_is_the_default_too() {
 }
 
 #[test]
+fn what_the_documents_show_is_taken() {
+    let shown = examples("README.md");
+    let base = shown.first().unwrap();
+    assert!(config::parse(base, "README.md").is_ok());
+    let fragments = examples("docs/configuration.md");
+    assert!(fragments.len() >= 5, "{fragments:?}");
+    for fragment in fragments {
+        let mistakes = match config::parse(&format!("{base}\n{fragment}"), "configuration.md") {
+            Ok(_) => continue,
+            Err(ConfigError::Invalid { mistakes, .. }) => mistakes,
+            Err(refused @ ConfigError::Unreadable { .. }) => panic!("{refused}"),
+        };
+        for mistake in mistakes.iter().map(ToString::to_string) {
+            // The files that it names are not there.
+            assert!(
+                mistake.contains("cannot read") || mistake.contains("cannot be read"),
+                "{mistake}\n{fragment}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_says_why_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none.toml");
@@ -177,6 +200,13 @@ fn read_safely(text: &str) {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The TOML that a document shows.
+fn examples(document: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(document)).unwrap();
+    let blocks = text.split("```toml\n").skip(1);
+    blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
 }
 
 fn shipped() -> String {
