@@ -1,12 +1,13 @@
 //! HTTP/2 to upstreams: what proves that a request was not processed, and what proves nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::harness::{
     Authority, Config, Front, Http2Upstream, INTERNAL_ERROR, NO_ERROR, Proxy, REFUSED_STREAM, Reply, Request,
-    Then, TlsFront, Upstream, eventually,
+    Then, TlsFront, Upstream, aside, eventually,
 };
 
 const HTTP2: &str = "protocol = \"http2\"\nmax_reuse_idle = \"10s\"";
@@ -71,6 +72,37 @@ async fn a_goodbye_that_names_an_earlier_stream_costs_nothing() {
     upstream.next(Then::Goodbye { last: 1, code: INTERNAL_ERROR });
     proxy.charge("k3").await.expect_status(201);
     assert_eq!(upstream.seen().len(), 5);
+}
+
+/// On several threads, so that a goodbye may be read at the very moment in which a request is handed over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_goodbye_while_requests_are_handed_over_has_none_run_twice_and_none_forgotten() {
+    const CLIENTS: usize = 32;
+    const REQUESTS: usize = 150;
+    let upstream = Http2Upstream::start(100).await;
+    let proxy = Arc::new(proxy_before(&upstream).await);
+    for n in 0..CLIENTS * REQUESTS {
+        let answer = Then::Answer { status: 201, body: "created", trailers: Vec::new() };
+        upstream.next(if n % 10 == 9 { Then::GoodbyeAndAnswer } else { answer });
+    }
+    let clients = (0..CLIENTS).map(|client| {
+        let proxy = proxy.clone();
+        aside(async move {
+            let mut connection = proxy.client().await;
+            let mut executed = 0;
+            for n in 0..REQUESTS {
+                // Without a body: the upstream has all of it with the head.
+                let request = Request::post("/v1/charges").key(&format!("k{client}-{n}"));
+                executed += usize::from(connection.request(&request).await.status == 201);
+            }
+            executed
+        })
+    });
+    let mut executed = 0;
+    for client in clients.collect::<Vec<_>>() {
+        executed += client.await.unwrap();
+    }
+    assert_eq!(upstream.seen().len(), executed);
 }
 
 #[tokio::test]

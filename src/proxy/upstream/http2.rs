@@ -6,9 +6,10 @@
 
 use std::error::Error;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use h2::Reason;
@@ -18,9 +19,10 @@ use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper::rt::Executor;
+use hyper::rt::{self, Executor};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -65,7 +67,9 @@ pub(super) struct Connections {
 /// The right to one stream on a connection, given back on drop.
 #[derive(Debug)]
 pub(super) struct Stream {
-    sender: SendRequest<RequestBody>,
+    /// Gone once the request is handed over: one that is handed over while hyper closes its queue comes back when nobody
+    /// can send any more.
+    sender: Option<SendRequest<RequestBody>>,
     id: u64,
     connections: Arc<Connections>,
 }
@@ -79,15 +83,25 @@ struct Open {
     until: Instant,
 }
 
-#[derive(Clone, Debug)]
-struct Tasks(TaskTracker);
+/// Runs hyper's tasks, but for the first, which is the connection itself: that is left where it can be taken.
+#[derive(Clone)]
+struct Tasks {
+    tracker: TaskTracker,
+    first: Arc<Mutex<Option<oneshot::Sender<Task>>>>,
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<F> Executor<F> for Tasks
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        drop(self.0.spawn(task));
+        match self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // The other half waits in the same function.
+            Some(first) => drop(first.send(Box::pin(task))),
+            None => drop(self.tracker.spawn(task)),
+        }
     }
 }
 
@@ -110,7 +124,9 @@ impl Handshake {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let mut builder = Builder::new(Tasks(tasks.clone()));
+        let (first, mut reading) = oneshot::channel();
+        let first = Arc::new(Mutex::new(Some(first)));
+        let mut builder = Builder::new(Tasks { tracker: tasks.clone(), first });
         builder
             .timer(TokioTimer::new())
             .initial_max_send_streams(INITIAL_MAX_STREAMS)
@@ -119,21 +135,42 @@ impl Handshake {
             .keep_alive_timeout(self.ping_timeout);
         let (sender, connection) = builder.handshake(stream).await?;
         let allowed_streams = Arc::new(AtomicUsize::new(INITIAL_MAX_STREAMS));
-        let allowed = allowed_streams.clone();
-        let driven = async move {
-            let mut connection = pin!(connection);
-            let ended = poll_fn(|cx| {
-                let polled = connection.as_mut().poll(cx);
-                allowed.store(connection.current_max_send_streams(), Ordering::Relaxed);
-                polled
-            });
-            if let Err(error) = ended.await {
-                debug!(%error, "an HTTP/2 connection to an upstream ended");
-            }
-        };
+        let driven = drive(reading.try_recv().ok(), connection, allowed_streams.clone());
         drop(tasks.spawn(driven));
         Ok(Connection { sender, probe, allowed_streams })
     }
+}
+
+/// Drives the half of a connection that reads frames and the one that takes requests, in one task. hyper would read in a
+/// task of its own, and a goodbye that was read between the two steps in which a request is handed over is told of that
+/// request, whatever last stream it names: h2 had taken it by then, and the peer processes it.
+async fn drive<T>(
+    mut reading: Option<Task>,
+    connection: hyper::client::conn::http2::Connection<T, RequestBody, Tasks>,
+    allowed_streams: Arc<AtomicUsize>,
+) where
+    T: rt::Read + rt::Write + Send + Unpin + 'static,
+{
+    let mut taking = pin!(Some(connection));
+    poll_fn(|cx| {
+        if reading.as_mut().is_some_and(|reading| reading.as_mut().poll(cx).is_ready()) {
+            reading = None;
+        }
+        if let Some(connection) = taking.as_mut().as_pin_mut() {
+            let polled = connection.poll(cx);
+            if let Some(connection) = &*taking {
+                allowed_streams.store(connection.current_max_send_streams(), Ordering::Relaxed);
+            }
+            if let Poll::Ready(ended) = polled {
+                taking.set(None);
+                if let Err(error) = ended {
+                    debug!(%error, "an HTTP/2 connection to an upstream ended");
+                }
+            }
+        }
+        if reading.is_none() && taking.is_none() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 impl Connections {
@@ -191,7 +228,7 @@ impl Connections {
     }
 
     fn stream(self: &Arc<Self>, own: &Open) -> Stream {
-        Stream { sender: own.connection.sender.clone(), id: own.id, connections: self.clone() }
+        Stream { sender: Some(own.connection.sender.clone()), id: own.id, connections: self.clone() }
     }
 
     /// Takes a connection out of service. What it carries goes on.
@@ -228,7 +265,12 @@ impl Stream {
             RequestBody::Whole(whole) => Some(RequestBody::Whole(whole.clone())),
             RequestBody::Stream(_) | RequestBody::Hashed(_) => None,
         };
-        match self.sender.try_send_request(Request::from_parts(head, body)).await {
+        let Some(mut sender) = self.sender.take() else {
+            return Err(not_sent(NotSentCause::Unwritten, Some(body)));
+        };
+        let sending = sender.try_send_request(Request::from_parts(head, body));
+        drop(sender);
+        match sending.await {
             Ok(response) => Ok(response),
             Err(mut error) => match error.take_message() {
                 Some(unwritten) => {

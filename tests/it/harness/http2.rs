@@ -31,6 +31,8 @@ const END_HEADERS: u8 = 4;
 
 pub const REFUSED_STREAM: u32 = 7;
 pub const NO_ERROR: u32 = 0;
+/// The last stream that there can be.
+const ANY_STREAM: u32 = u32::MAX >> 1;
 pub const INTERNAL_ERROR: u32 = 2;
 
 /// What becomes of a request once it has come whole.
@@ -40,6 +42,8 @@ pub enum Then {
     Answer { status: u16, body: &'static str, trailers: Vec<(&'static str, &'static str)> },
     /// A head and some of the body, then a reset with this code.
     CutBy(u32),
+    /// A goodbye that names no last stream yet, as before a shutdown (RFC 9113 §6.8), and a whole answer.
+    GoodbyeAndAnswer,
     /// A whole answer, then a reset with this code.
     AnswerAndReset(u32),
     /// A reset with this code.
@@ -206,6 +210,11 @@ impl Shared {
                     write(&mut wire, HEADERS, END_HEADERS, frame.stream, &head(201)).await?;
                     write(&mut wire, DATA, 0, frame.stream, b"cut").await?;
                     write(&mut wire, RST_STREAM, 0, frame.stream, &code.to_be_bytes()).await?;
+                }
+                Then::GoodbyeAndAnswer => {
+                    let goodbye = [ANY_STREAM.to_be_bytes(), NO_ERROR.to_be_bytes()].concat();
+                    write(&mut wire, GOAWAY, 0, 0, &goodbye).await?;
+                    answer(&mut wire, frame.stream, 201, "created", &[]).await?;
                 }
                 Then::AnswerAndReset(code) => {
                     answer(&mut wire, frame.stream, 201, "created", &[]).await?;
