@@ -20,6 +20,9 @@ const LARGE_BYTES: usize = 32 * 1024 * 1024;
 /// By how much the memory may move while nothing is gained or lost.
 const TOLERANCE_KIB: u64 = 16 * 1024;
 
+/// How long the others are served before the memory is looked at: keys live for a second, and are pruned every second.
+const WARM_UP: Duration = Duration::from_secs(10);
+
 /// How many clients behave.
 const WELL_BEHAVED: usize = 4;
 
@@ -67,18 +70,10 @@ async fn soak(soak: Soak) {
         slow.load(Ordering::SeqCst) >= soak.slow_loris && reading.load(Ordering::SeqCst) >= soak.slow_readers
     })
     .await;
-    // What the first requests make the proxy allocate belongs to the beginning.
-    well_behaved(proxy.address(), 0, Instant::now() + Duration::from_millis(500)).await;
+    // What the first requests make the proxy allocate, and the keys that live at a time, belong to the beginning.
+    all_well_behaved(proxy.address(), 0, WARM_UP.min(soak.lasts)).await;
     let memory_before = proxy.resident_kib();
-    let until = Instant::now() + soak.lasts;
-    let mut clients = JoinSet::new();
-    for number in 1..=WELL_BEHAVED {
-        clients.spawn(well_behaved(proxy.address(), number, until));
-    }
-    let mut latencies = Vec::new();
-    while let Some(served) = clients.join_next().await {
-        latencies.extend(served.expect("every request of a well-behaved client is served"));
-    }
+    let mut latencies = all_well_behaved(proxy.address(), WELL_BEHAVED, soak.lasts).await;
     let memory_after = proxy.resident_kib();
     latencies.sort();
     let percentile = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
@@ -99,6 +94,20 @@ async fn soak(soak: Soak) {
         "memory grew from {memory_before} to {memory_after} KiB"
     );
     attackers.abort_all();
+}
+
+/// All clients that behave, numbered from `first` on: how long each of their requests took.
+async fn all_well_behaved(address: SocketAddr, first: usize, lasts: Duration) -> Vec<Duration> {
+    let until = Instant::now() + lasts;
+    let mut clients = JoinSet::new();
+    for number in first..first + WELL_BEHAVED {
+        clients.spawn(well_behaved(address, number, until));
+    }
+    let mut latencies = Vec::new();
+    while let Some(served) = clients.join_next().await {
+        latencies.extend(served.expect("every request of a well-behaved client is served"));
+    }
+    latencies
 }
 
 /// Sends GETs, new keys and repeated ones until then, and returns how long each took.
