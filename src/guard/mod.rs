@@ -11,7 +11,7 @@ mod permit;
 mod waiting;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -227,9 +227,9 @@ impl Inner {
     ) -> Result<T, StoreError> {
         let mut operation = pin!(operation);
         // A store in memory answers at once and needs no timer.
-        match poll_fn(|cx| Poll::Ready(operation.as_mut().poll(cx))).await {
-            Poll::Ready(done) => done,
-            Poll::Pending => {
+        match at_once(operation.as_mut()).await {
+            Some(done) => done,
+            None => {
                 timeout(self.params.store_timeout, operation).await.unwrap_or_else(|_| Err(self.no_answer()))
             }
         }
@@ -238,6 +238,14 @@ impl Inner {
     fn no_answer(&self) -> StoreError {
         let patience = self.params.store_timeout;
         StoreError::Unavailable(format!("no answer within {} ms", patience.as_millis()).into())
+    }
+}
+
+/// What `work` comes to if it is done the first time it is looked at.
+async fn at_once<T>(mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
     }
 }
 

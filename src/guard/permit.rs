@@ -3,17 +3,15 @@
 //! A permit is made by a won claim and by nothing else, cannot be copied, and is consumed by settling (I2). Dropped
 //! unsettled, be it by a panic, it settles its key as unknown. While it is held, its lease is renewed.
 
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::SystemTime;
 
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::pending::{self, Record};
-use super::{Inner, Rules};
+use super::{Inner, Rules, at_once};
 use crate::idempotency::{
     Attempt, Claim, Fingerprint, Outcome, ReleaseReason, RequestId, Settlement, UnknownCause, settlement,
 };
@@ -86,7 +84,7 @@ impl Permit {
         mut work: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
         // What is done at once needs no timer.
-        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        if let Some(done) = at_once(work.as_mut()).await {
             return Some(done);
         }
         let pause = self.inner.params.lease / RENEWALS_PER_LEASE;
