@@ -7,7 +7,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpStream, UnixListener};
 use tokio::time::sleep;
 
-use crate::harness::{Config, DeadEndpoint, Proxy, Reply, Request, Upstream, aside, eventually};
+use crate::harness::{Client, Config, DeadEndpoint, Proxy, Reply, Request, Upstream, aside, eventually};
 
 const FOR_LONG: &str = "ejection_time = \"1h\"\nmax_ejection_time = \"1h\"";
 
@@ -218,13 +218,7 @@ async fn a_tunnel_keeps_its_place_among_the_connections() {
     let upstream = Upstream::start().await;
     let settings = "max_connections = 1\nconnect_timeout = \"100ms\"";
     let proxy = Config::before(&upstream).upstream(settings).start().await;
-    upstream.next(Reply::echo("websocket"));
-    let mut client = proxy.client().await;
-    let switch = Request::get("/socket").field("Connection", "Upgrade").field("Upgrade", "websocket");
-    client.send(&switch).await;
-    client.read_until("\r\n\r\n").await;
-    client.send_bytes("hello").await;
-    client.read_until("hello").await;
+    let client = websocket_passes(&proxy, &upstream).await;
     proxy.charge("k").await.expect_problem(503, "upstream-unreachable");
     client.close();
     eventually("the place is free", async || proxy.charge("k").await.status == 201).await;
@@ -322,7 +316,7 @@ async fn an_upstream_may_listen_on_a_path() {
     assert_eq!(upstream.connections(), 1, "the connection is kept");
     upstream.next(Reply::reset());
     proxy.charge("lost").await.expect_problem(502, "outcome-unknown");
-    websocket_passes(&proxy, &upstream).await;
+    drop(websocket_passes(&proxy, &upstream).await);
 }
 
 /// Passes what comes at `path` on to `upstream`.
@@ -340,7 +334,8 @@ fn serve_at(path: &Path, upstream: &Upstream) {
     }));
 }
 
-async fn websocket_passes(proxy: &Proxy, upstream: &Upstream) {
+/// Opens a tunnel through the proxy, in which bytes pass.
+async fn websocket_passes(proxy: &Proxy, upstream: &Upstream) -> Client {
     upstream.next(Reply::echo("websocket"));
     let mut client = proxy.client().await;
     let switch = Request::get("/socket").field("Connection", "Upgrade").field("Upgrade", "websocket");
@@ -348,4 +343,5 @@ async fn websocket_passes(proxy: &Proxy, upstream: &Upstream) {
     client.read_until("\r\n\r\n").await;
     client.send_bytes("hello").await;
     client.read_until("hello").await;
+    client
 }

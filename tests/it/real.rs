@@ -1,32 +1,12 @@
 //! Clients and servers that others made: curl, nginx, Node.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 
-use crate::harness::{Config, Proxy, Request, Upstream, eventually, tools};
-
-/// Ends with the test.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    /// What it needs, or writes.
-    folder: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has noticed then.
-        self.child.kill().unwrap_or(());
-        drop(self.child.wait());
-    }
-}
+use crate::harness::{Config, OtherServer, Proxy, Request, Upstream, eventually, tools};
 
 /// Runs curl, and returns what came: heads and body.
 async fn curl(arguments: &[&str]) -> String {
@@ -88,7 +68,7 @@ async fn curl_sends_chunks_and_trailers_are_no_end() {
 #[tokio::test]
 async fn nginx_executes_a_key_once() {
     let nginx = nginx().await;
-    let proxy = Config::before_endpoints([nginx.address]).start().await;
+    let proxy = Config::before_endpoints([nginx.address()]).start().await;
     let first = proxy.charge("k").await;
     first.expect_status(201);
     for _ in 0..3 {
@@ -96,7 +76,7 @@ async fn nginx_executes_a_key_once() {
     }
     proxy.charge("other").await.expect_status(201);
     proxy.request(&Request::get("/elsewhere")).await.expect_status(201);
-    let served = || fs::read_to_string(nginx.folder.path().join("access.log")).unwrap_or_default();
+    let served = || nginx.access_log();
     eventually("nginx has logged all", async || served().lines().count() >= 3).await;
     let keys: Vec<String> = served().lines().map(str::to_owned).collect();
     assert_eq!(keys, ["POST /v1/charges k", "POST /v1/charges other", "GET /elsewhere -"]);
@@ -104,8 +84,8 @@ async fn nginx_executes_a_key_once() {
 
 #[tokio::test]
 async fn node_executes_a_key_once_and_streams_its_answer() {
-    let node = node().await;
-    let proxy = Config::before_endpoints([node.address]).start().await;
+    let node = node();
+    let proxy = Config::before_endpoints([node.address()]).start().await;
     let first = proxy.charge("k").await;
     assert_eq!(first.expect_status(201).text(), r#"1: {"amount":10}"#);
     for _ in 0..3 {
@@ -117,53 +97,21 @@ async fn node_executes_a_key_once_and_streams_its_answer() {
 }
 
 /// nginx, which answers 201 and logs what it was asked.
-async fn nginx() -> Server {
-    tools();
-    let folder = TempDir::new().unwrap();
-    let address = free_address();
-    let path = folder.path().display();
-    let config = format!(
-        "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\
-         events {{}}\n\
-         http {{\n\
-         log_format asked '$request_method $request_uri $http_idempotency_key';\n\
-         access_log {path}/access.log asked;\n\
-         client_body_temp_path {path}; proxy_temp_path {path}; fastcgi_temp_path {path};\n\
-         uwsgi_temp_path {path}; scgi_temp_path {path};\n\
-         server {{ listen {address}; location / {{ return 201 '{{}}'; }} }}\n\
-         }}\n"
-    );
-    fs::write(folder.path().join("nginx.conf"), config).unwrap();
-    let program = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
-    let child = Command::new(program)
-        .arg("-c")
-        .arg(folder.path().join("nginx.conf"))
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("nginx");
-    eventually("nginx listens", async || TcpStream::connect(address).await.is_ok()).await;
-    Server { child, address, folder }
+async fn nginx() -> OtherServer {
+    let server = |address| format!("listen {address}; location / {{ return 201 '{{}}'; }}");
+    OtherServer::nginx("$request_method $request_uri $http_idempotency_key", server).await
 }
 
 /// Node, which says what it was sent, and how often it was asked.
-async fn node() -> Server {
-    tools();
-    let script = "let count = 0;
+fn node() -> OtherServer {
+    OtherServer::node(
+        "let count = 0;
         const server = require('node:http').createServer((request, response) => {
             const number = ++count;
             response.writeHead(201, { 'Content-Type': 'text/plain' });
             response.write(`${number}: `);
             request.pipe(response);
         });
-        server.listen(0, '127.0.0.1', () => console.log(server.address().port));";
-    let mut child = Command::new("node").args(["-e", script]).stdout(Stdio::piped()).spawn().expect("node");
-    let mut port = String::new();
-    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut port).expect("a line");
-    let address = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().expect("a port")));
-    Server { child, address, folder: TempDir::new().unwrap() }
-}
-
-/// An address that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+        server.listen(0, '127.0.0.1', () => console.log(server.address().port));",
+    )
 }

@@ -1,44 +1,18 @@
 //! Servers that others made, behind TLS and HTTP/2: nginx and Node.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use crate::harness::{Authority, Config, Http2Client, OtherServer, Request, eventually};
 
-use tempfile::TempDir;
-use tokio::net::TcpStream;
-
-use crate::harness::{Authority, Config, Http2Client, Request, eventually, tools};
-
-/// Ends with the test.
-struct Server {
-    child: Child,
-    port: u16,
-    folder: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has noticed then.
-        self.child.kill().unwrap_or(());
-        drop(self.child.wait());
-    }
-}
-
-impl Server {
-    /// A proxy's settings before it.
-    fn upstream(&self, authority: &Authority, protocol: &str) -> String {
-        let (cert, key) = authority.issue("proxy.test");
-        format!(
-            "endpoints = [\"https://localhost:{}\"]\nprotocol = \"{protocol}\"\nmax_reuse_idle = \"10s\"\n\
-             tls = {{ ca = \"{}\", cert = \"{}\", key = \"{}\" }}",
-            self.port,
-            authority.ca().display(),
-            cert.display(),
-            key.display()
-        )
-    }
+/// A proxy's settings before `server`.
+fn upstream(server: &OtherServer, authority: &Authority, protocol: &str) -> String {
+    let (cert, key) = authority.issue("proxy.test");
+    format!(
+        "endpoints = [\"https://localhost:{}\"]\nprotocol = \"{protocol}\"\nmax_reuse_idle = \"10s\"\n\
+         tls = {{ ca = \"{}\", cert = \"{}\", key = \"{}\" }}",
+        server.address().port(),
+        authority.ca().display(),
+        cert.display(),
+        key.display()
+    )
 }
 
 #[tokio::test]
@@ -46,7 +20,7 @@ async fn nginx_knows_the_proxy_and_its_goodbyes_cost_nothing() {
     let authority = Authority::new();
     for (protocol, spoken) in [("auto", "HTTP/2.0"), ("http2", "HTTP/2.0"), ("http1", "HTTP/1.1")] {
         let nginx = nginx(&authority).await;
-        let config = Config::before_endpoints([]).upstream(&nginx.upstream(&authority, protocol));
+        let config = Config::before_endpoints([]).upstream(&upstream(&nginx, &authority, protocol));
         let proxy = config.start().await;
         // It says goodbye after every third request.
         for n in 0..20 {
@@ -58,7 +32,7 @@ async fn nginx_knows_the_proxy_and_its_goodbyes_cost_nothing() {
         for one in all {
             one.await.unwrap().expect_status(201);
         }
-        let asked = || fs::read_to_string(nginx.folder.path().join("access.log")).unwrap_or_default();
+        let asked = || nginx.access_log();
         eventually("nginx has logged all", async || asked().lines().count() >= 60).await;
         let mut keys: Vec<String> = asked().lines().map(str::to_owned).collect();
         keys.sort();
@@ -70,8 +44,8 @@ async fn nginx_knows_the_proxy_and_its_goodbyes_cost_nothing() {
 #[tokio::test]
 async fn node_gets_whole_requests_by_http2_and_its_answers_are_replayed() {
     let authority = Authority::new();
-    let node = node(&authority).await;
-    let config = Config::before_endpoints([]).upstream(&node.upstream(&authority, "auto"));
+    let node = node(&authority);
+    let config = Config::before_endpoints([]).upstream(&upstream(&node, &authority, "auto"));
     let proxy = config.start().await;
     let charge = Request::charge("k").host("api.test").field("TE", "trailers");
     let first = proxy.request(&charge.field("Connection", "TE")).await;
@@ -89,8 +63,8 @@ async fn node_gets_whole_requests_by_http2_and_its_answers_are_replayed() {
 #[tokio::test]
 async fn a_call_goes_by_http2_on_both_sides_and_its_trailers_are_replayed() {
     let authority = Authority::new();
-    let node = node(&authority).await;
-    let config = Config::before_endpoints([]).upstream(&node.upstream(&authority, "auto"));
+    let node = node(&authority);
+    let config = Config::before_endpoints([]).upstream(&upstream(&node, &authority, "auto"));
     let proxy = config.start().await;
     let mut client = Http2Client::connect(proxy.address()).await;
     let ok = [("grpc-status".to_owned(), "0".to_owned())];
@@ -108,43 +82,23 @@ async fn a_call_goes_by_http2_on_both_sides_and_its_trailers_are_replayed() {
 }
 
 /// nginx, which wants to know who asks, says what is spoken, and logs the keys.
-async fn nginx(authority: &Authority) -> Server {
-    tools();
-    let folder = TempDir::new().unwrap();
-    let address =
-        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+async fn nginx(authority: &Authority) -> OtherServer {
     let (cert, key) = authority.issue("localhost");
-    let path = folder.path().display();
-    let config = format!(
-        "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\
-         events {{}}\n\
-         http {{\n\
-         log_format asked '$http_idempotency_key'; access_log {path}/access.log asked;\n\
-         client_body_temp_path {path}; proxy_temp_path {path}; fastcgi_temp_path {path};\n\
-         uwsgi_temp_path {path}; scgi_temp_path {path};\n\
-         server {{ listen {address} ssl http2; keepalive_requests 3;\n\
-         ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {}; ssl_verify_client on;\n\
-         location / {{ return 201 '$server_protocol $ssl_client_verify'; }} }}\n\
-         }}\n",
-        cert.display(),
-        key.display(),
-        authority.ca().display()
-    );
-    fs::write(folder.path().join("nginx.conf"), config).unwrap();
-    let program = if Path::new("/usr/sbin/nginx").exists() { "/usr/sbin/nginx" } else { "nginx" };
-    let child = Command::new(program)
-        .arg("-c")
-        .arg(folder.path().join("nginx.conf"))
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("nginx");
-    eventually("nginx listens", async || TcpStream::connect(address).await.is_ok()).await;
-    Server { child, port: address.port(), folder }
+    let server = |address| {
+        format!(
+            "listen {address} ssl http2; keepalive_requests 3;\n\
+             ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {}; ssl_verify_client on;\n\
+             location / {{ return 201 '$server_protocol $ssl_client_verify'; }}",
+            cert.display(),
+            key.display(),
+            authority.ca().display()
+        )
+    };
+    OtherServer::nginx("$http_idempotency_key", server).await
 }
 
 /// Node, which says what it was asked and sends trailers.
-async fn node(authority: &Authority) -> Server {
-    tools();
+fn node(authority: &Authority) -> OtherServer {
     let (cert, key) = authority.issue("localhost");
     let script = format!(
         "const fs = require('node:fs');
@@ -164,9 +118,5 @@ async fn node(authority: &Authority) -> Server {
         cert.display(),
         key.display()
     );
-    let mut child = Command::new("node").args(["-e", &script]).stdout(Stdio::piped()).spawn().expect("node");
-    let mut port = String::new();
-    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut port).expect("a line");
-    let port = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().expect("a port"))).port();
-    Server { child, port, folder: TempDir::new().unwrap() }
+    OtherServer::node(&script)
 }

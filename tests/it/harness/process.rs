@@ -6,10 +6,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// A running process, killed when dropped.
+/// A child, killed when dropped.
+#[derive(Debug)]
+pub struct Running(pub Child);
+
+/// A running proxy.
 #[derive(Debug)]
 pub struct Process {
-    child: Child,
+    running: Running,
     address: SocketAddr,
     _config: tempfile::NamedTempFile,
     /// Kept open, though nobody reads what else is logged.
@@ -37,7 +41,12 @@ impl Process {
             .expect("the program");
         let mut log = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let address = log.by_ref().map_while(Result::ok).find_map(|line| address_in(&line));
-        Self { address: address.expect("it says where it listens"), child, _config: config, _log: log }
+        Self {
+            address: address.expect("it says where it listens"),
+            running: Running(child),
+            _config: config,
+            _log: log,
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -46,17 +55,17 @@ impl Process {
 
     /// What of its memory is in use, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.running.0.id())).expect("a process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 }
 
-impl Drop for Process {
+impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended, which its clients have noticed then.
-        self.child.kill().unwrap_or(());
-        drop(self.child.wait());
+        // It may have ended by itself, which the test has noticed then.
+        self.0.kill().unwrap_or(());
+        drop(self.0.wait());
     }
 }
 
