@@ -3,6 +3,7 @@
 //! Owns the contract between the guard and whatever keeps the entries. A store compares tokens, never fingerprints, and
 //! decides nothing about HTTP. It may use `idempotency` and nothing above it.
 
+pub mod codec;
 #[cfg(feature = "store-contract")]
 pub mod contract;
 pub mod memory;
