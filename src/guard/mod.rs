@@ -190,7 +190,9 @@ impl Guard {
                 )))
             }
             Ok(Insert::Exists(entry)) => Ok(Claimed::Standing(entry)),
-            Err(full @ (StoreError::Full { .. } | StoreError::CallerFull { .. })) => Err(full),
+            Err(
+                full @ (StoreError::Full { .. } | StoreError::CallerFull { .. } | StoreError::OutOfMemory),
+            ) => Err(full),
             // Removed, it would take with it what is unknown of the earlier attempt. If it has landed, it reads as unknown
             // again from the lease's end.
             Err(error) if replaces.is_some() => Err(error),

@@ -318,7 +318,7 @@ impl Proxy {
                 Err(Box::new(self.verdict(verdict, waited, policy)))
             }
             Ok(Admission::Released(reason)) => refuse(Problem::Released { reason }),
-            Err(StoreError::Full { .. }) => refuse(Problem::StoreFull),
+            Err(StoreError::Full { .. } | StoreError::OutOfMemory) => refuse(Problem::StoreFull),
             Err(StoreError::CallerFull { max_entries }) => refuse(Problem::TooManyKeys { max_entries }),
             // Something stands there: it may have run.
             Err(error @ StoreError::Corrupt(_)) => {

@@ -42,7 +42,9 @@ pub struct Ended {
 #[derive(Debug, Error)]
 pub enum CodecError {
     /// Written by a build that is newer than this one, or not by Oncegate.
-    #[error("a record is of format {0}, which this build does not know; upgrade it, or give it a store of its own")]
+    #[error(
+        "a record is of format {0}, which this build does not know; upgrade it, or give it a store of its own"
+    )]
     UnknownFormat(u8),
     /// Damaged, or not written by Oncegate.
     #[error("a record is damaged: {0}")]
@@ -116,7 +118,8 @@ impl Codec {
     /// The bytes of an outcome, to be kept under `id`.
     #[must_use]
     pub fn outcome(&self, _id: &RequestId, outcome: &Outcome, fingerprint: Option<Fingerprint>) -> Vec<u8> {
-        let mut record = OutcomeRecord { fingerprint: fingerprint.map(Into::into), ..OutcomeRecord::default() };
+        let mut record =
+            OutcomeRecord { fingerprint: fingerprint.map(Into::into), ..OutcomeRecord::default() };
         match outcome {
             Outcome::Completed(answer) => {
                 record.status = Some(answer.status().into());
@@ -189,4 +192,3 @@ fn unframed(bytes: &[u8]) -> Result<&[u8], CodecError> {
         None => Err(CodecError::Damaged("it is empty")),
     }
 }
-

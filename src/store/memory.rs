@@ -36,9 +36,10 @@ use self::answers::{Answers, Serial};
 use self::callers::{Callers, Place};
 use self::clock::{Clock, Millis, millis};
 use self::fill_level::FillLevel;
-use self::record::{Reading, Record, Transition};
+use self::record::{Reading, Record};
 use self::shard::Shard;
 use self::waiter::Waiter;
+use super::transition::Transition;
 use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Update, Write};
 
 /// How many locks the entries share. Far more than there are threads, so that two rarely meet.

@@ -7,6 +7,8 @@ pub mod codec;
 #[cfg(feature = "store-contract")]
 pub mod contract;
 pub mod memory;
+pub mod redis;
+mod transition;
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -202,6 +204,9 @@ pub enum StoreError {
         /// The bound.
         max_entries: u64,
     },
+    /// The server that keeps the entries has no memory left for another.
+    #[error("the store is full: its server is out of memory; give it more, or shorten the ttl")]
+    OutOfMemory,
     /// The store did not answer, or not in time.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),

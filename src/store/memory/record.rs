@@ -4,7 +4,7 @@
 //! gone. It has no lock and no clock: `now` comes in. It is kept small, since there may be millions; the caller, whom few
 //! entries name, is the shard's matter.
 
-use crate::idempotency::{Answer, Claim, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause};
+use crate::idempotency::{Claim, Fingerprint, Outcome, Owner, RequestId, UnknownCause};
 
 use super::answers::Serial;
 use super::clock::Millis;
@@ -46,17 +46,6 @@ pub(super) enum Reading {
     InFlight { lease_ends_at: Millis },
     Unknown { cause: UnknownCause, expires_at: Millis },
     Completed { status: u16, answer: Option<Serial>, expires_at: Millis },
-}
-
-/// What an update by the owner comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transition {
-    /// The outcome is to be recorded.
-    Apply,
-    /// It is recorded already.
-    Stands,
-    /// Another outcome is recorded.
-    Refused,
 }
 
 impl Record {
@@ -158,25 +147,6 @@ impl Record {
                 Standing::Unknown { cause: *cause, claimed_at, expires_at }
             }
         };
-    }
-}
-
-impl Transition {
-    /// Judges an owner's update against what stands there. An answer that is no longer kept is taken for the same.
-    pub(super) fn judge(standing: &State, outcome: &Outcome) -> Self {
-        let same = match (standing, outcome) {
-            (State::InFlight, _)
-            | (State::Unknown(_), Outcome::Completed(_) | Outcome::NotRetained { .. }) => return Self::Apply,
-            (State::Unknown(stands), Outcome::Unknown(cause)) => stands == cause,
-            (State::Completed { .. }, Outcome::Unknown(_)) => false,
-            (State::Completed { status, answer }, Outcome::NotRetained { status: new }) => {
-                status == new && answer.is_none()
-            }
-            (State::Completed { status, answer }, Outcome::Completed(new)) => {
-                *status == new.status() && answer.as_ref().is_none_or(|kept: &Answer| kept == new)
-            }
-        };
-        if same { Self::Stands } else { Self::Refused }
     }
 }
 

@@ -1,0 +1,369 @@
+//! The Redis store: what several processes share, and what outlives them. Valkey is as good.
+//!
+//! Owns the entries in a server that others may share, under a prefix of their own. Every method that judges is one script, so
+//! that the server's clock and nobody else's decides what has lapsed or expired; a script that is sent again finds the
+//! owner's token and changes nothing more. Records expire by themselves, never while their lease runs. What is in flight
+//! or unknown is listed in an index beside it, which may name too much and never too little.
+//!
+//! It promises what the server keeps: a server that forgets (a flush, a restart without persistence, a failover
+//! before the last writes were copied) forgets keys.
+
+mod connect;
+mod lane;
+mod layout;
+mod params;
+mod script;
+mod shares;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::{FromRedisValue, RedisError, Value};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+pub use params::{Login, Node, Password, RedisParams, TlsParams, Topology};
+
+use self::connect::Connection;
+use self::lane::{Lane, jittered};
+use self::layout::{
+    BUCKETS, COMPLETED, Head, Keys, SHARED, UNKNOWN, bucket, from_hex, hex, millis, system_time, token,
+};
+use self::script::{Call, INSERT, LIST, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE, WAIT};
+use self::shares::Place;
+use super::codec::{Codec, CodecError};
+use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Update, Write};
+use crate::idempotency::{CallerHash, CallerShare, Claim, Entry, Fingerprint, Outcome, Owner, RequestId};
+use crate::store::transition::Transition;
+
+/// A record with more bytes than this travels on a connection of its own, so that claims do not wait behind it.
+const SMALL_BYTES: usize = 64 * 1024;
+
+/// What a connection carries at the least: a big record gets its size's worth of time beside the timeout.
+const BYTES_PER_SECOND: u64 = 10 * 1024 * 1024;
+
+/// How often a waiter looks at the longest, should nobody tell it.
+const POLL: Duration = Duration::from_millis(100);
+
+/// A page of the list has at most so many entries, whatever was asked for.
+const MAX_PAGE_ENTRIES: usize = 1_000;
+
+/// The store that replicas share.
+pub struct RedisStore {
+    params: Arc<RedisParams>,
+    keys: Keys,
+    codec: Codec,
+    small: Vec<Lane>,
+    big: Lane,
+    next: AtomicUsize,
+}
+
+impl RedisStore {
+    /// A store that connects in the background.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn new(params: RedisParams, codec: Codec) -> Self {
+        let tasks = TaskTracker::new();
+        let params = Arc::new(params);
+        let open = |number| Lane::open(Arc::clone(&params), number, &tasks);
+        let (small, big) = ((1..=params.connections).map(open).collect(), open(0));
+        let keys = Keys::new(params.key_prefix.clone());
+        Self { params, keys, codec, small, big, next: AtomicUsize::new(0) }
+    }
+
+    /// A connection for what is small: they take turns.
+    fn small(&self) -> &Lane {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        turn.checked_rem(self.small.len()).and_then(|turn| self.small.get(turn)).unwrap_or(&self.big)
+    }
+
+    fn lane(&self, bytes: usize) -> &Lane {
+        if bytes > SMALL_BYTES { &self.big } else { self.small() }
+    }
+
+    /// Calls, within the timeout and what `bytes` take.
+    async fn call<T: FromRedisValue>(&self, lane: &Lane, call: &Call, bytes: usize) -> Result<T, StoreError> {
+        let patience = self.params.timeout
+            + Duration::from_millis((bytes as u64).saturating_mul(1_000) / BYTES_PER_SECOND);
+        let deadline = Instant::now() + patience;
+        let no_answer = || unavailable(format!("no answer within {} ms", patience.as_millis()));
+        let mut live = match tokio::time::timeout_at(deadline, lane.live()).await {
+            Ok(live) => live.map_err(unavailable)?,
+            Err(_) => return Err(unavailable(format!("no connection within {} ms", patience.as_millis()))),
+        };
+        match tokio::time::timeout_at(deadline, call.run(&mut live.connection)).await {
+            Ok(Ok(value)) => {
+                lane.heard(&live);
+                redis::from_redis_value(value).map_err(|error| unavailable(RedisError::from(error)))
+            }
+            Ok(Err(error)) => {
+                lane.failed(&live, &error);
+                Err(judged(error))
+            }
+            Err(_) => {
+                lane.unanswered(&live);
+                Err(no_answer())
+            }
+        }
+    }
+
+    fn entry(&self, id: &RequestId, now_ms: u64, record: &[u8]) -> Result<Entry, StoreError> {
+        layout::entry(&self.codec, id, now_ms, record).map(|(entry, _)| entry).map_err(corrupt)
+    }
+
+    fn counted_as(&self, id: &RequestId, claim: &[u8]) -> Result<Option<CallerHash>, StoreError> {
+        self.codec.claimed(id, claim).map(|claimed| claimed.share).map_err(corrupt)
+    }
+
+    async fn read(&self, lane: &Lane, id: &RequestId, bytes: usize) -> Result<Option<Entry>, StoreError> {
+        let record = self.record(lane, id, bytes).await?;
+        record.map(|(now, record)| self.entry(id, now, &record)).transpose()
+    }
+
+    /// What came of an insert, and whose the entry that stands there is counted as.
+    async fn try_insert(
+        &self,
+        id: &RequestId,
+        call: &Call,
+    ) -> Result<(Insert, Option<CallerHash>), StoreError> {
+        loop {
+            let reply: (u64, Option<Vec<u8>>, Option<usize>) = self.call(self.small(), call, 0).await?;
+            let (now, Some(record), Some(bytes)) = reply else { return Ok((Insert::Inserted, None)) };
+            let whole = if record.len() == bytes {
+                Some((now, record))
+            } else {
+                self.record(&self.big, id, bytes).await?
+            };
+            // What has expired or was released in between left the key free.
+            if let Some((now, record)) = whole {
+                let (entry, counted_as) = layout::entry(&self.codec, id, now, &record).map_err(corrupt)?;
+                return Ok((Insert::Exists(entry), counted_as));
+            }
+        }
+    }
+
+    /// The record under `id` as it lies there, and when that was.
+    async fn record(
+        &self,
+        lane: &Lane,
+        id: &RequestId,
+        bytes: usize,
+    ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let call = LOOKUP.on([&self.keys.record(id)]);
+        let (now, record): (u64, Option<Vec<u8>>) = self.call(lane, &call, bytes).await?;
+        Ok(record.map(|record| (now, record)))
+    }
+
+    /// One bucket's part of a page: its first entries after `after`.
+    async fn listed(
+        &self,
+        bucket: u8,
+        page: &PageRequest,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, Listed)>, StoreError> {
+        let (at, id) = page.after.map_or((0, String::new()), |after| (after.claimed_at_ms, hex(&after.id)));
+        let call =
+            LIST.on([&self.keys.open(bucket)]).arg(self.keys.records(bucket)).arg(at).arg(id).arg(limit);
+        let reply: Vec<Value> = self.call(&self.big, &call, 0).await?;
+        let mut reply = reply.into_iter();
+        let now: u64 = reply.next().map_or(Ok(0), redis::from_redis_value).map_err(|error| corrupt(error))?;
+        let mut listed = Vec::new();
+        while let (Some(Value::BulkString(id)), Some(Value::BulkString(record))) =
+            (reply.next(), reply.next())
+        {
+            let id = from_hex(&id).ok_or_else(|| corrupt(CodecError::Damaged("its id is none")))?;
+            let (head, _) = Head::split(&record).map_err(corrupt)?;
+            let claimed_at_ms = head.claimed_at_ms;
+            let age = Duration::from_millis(now.saturating_sub(claimed_at_ms));
+            listed.push((
+                Cursor { claimed_at_ms, id },
+                Listed { id, age, entry: self.entry(&id, now, &record)? },
+            ));
+        }
+        Ok(listed)
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn setup(&self) -> Result<(), StoreError> {
+        let mut connection = Connection::open(&self.params).await.map_err(unavailable)?;
+        redis::cmd("PING").query_async::<Value>(&mut connection).await.map_err(unavailable)?;
+        Ok(())
+    }
+
+    async fn lookup(&self, id: &RequestId) -> Result<Option<Entry>, StoreError> {
+        self.read(&self.big, id, 0).await
+    }
+
+    async fn insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError> {
+        let flags = if claim.share.is_some() { SHARED } else { 0 };
+        let call = INSERT
+            .on([&self.keys.record(id), &self.keys.open(bucket(id))])
+            .arg(&token(claim.owner))
+            .arg(millis(claim.lease))
+            .arg(millis(claim.ttl))
+            .arg(self.codec.claim(id, claim))
+            .arg(claim.replaces.map_or(Vec::new(), |owner| token(owner).to_vec()))
+            .arg(hex(id))
+            .arg(SMALL_BYTES)
+            .arg(flags);
+        let Some(CallerShare { caller, max_entries }) = claim.share else {
+            return self.try_insert(id, &call).await.map(|(insert, _)| insert);
+        };
+        let place = self.take_place(id, &caller, max_entries, claim).await?;
+        if place == Place::Full {
+            // What the caller has already, or someone else has, is known to him all the same.
+            let standing = self.read(self.small(), id, 0).await?;
+            return standing.map(Insert::Exists).ok_or(StoreError::CallerFull { max_entries });
+        }
+        let (insert, counted_as) = self.try_insert(id, &call).await?;
+        if place == Place::Taken && matches!(insert, Insert::Exists(_)) && counted_as != Some(caller) {
+            self.give_place_back(id, &caller).await?;
+        }
+        Ok(insert)
+    }
+
+    async fn renew(&self, id: &RequestId, owner: Owner, lease: Duration) -> Result<Write, StoreError> {
+        let call = RENEW.on([&self.keys.record(id)]).arg(&token(owner)).arg(millis(lease));
+        self.call(self.small(), &call, 0).await.map(write)
+    }
+
+    async fn update(
+        &self,
+        id: &RequestId,
+        owner: Owner,
+        outcome: &Outcome,
+        fingerprint: Option<Fingerprint>,
+        ttl: Duration,
+    ) -> Result<Update, StoreError> {
+        let state = match outcome {
+            Outcome::Completed(_) | Outcome::NotRetained { .. } => COMPLETED,
+            Outcome::Unknown(_) => UNKNOWN,
+        };
+        let record = self.codec.outcome(id, outcome, fingerprint);
+        let bytes = record.len();
+        let call = UPDATE
+            .on([&self.keys.record(id), &self.keys.open(bucket(id))])
+            .arg(&token(owner))
+            .arg(state)
+            .arg(millis(ttl))
+            .arg(record)
+            .arg(hex(id))
+            .arg(self.keys.channel());
+        let (now, expires_at, standing): (u64, Option<u64>, Option<Vec<u8>>) =
+            self.call(self.lane(bytes), &call, bytes).await?;
+        let expires_at = match (expires_at, standing) {
+            (None, _) => return Ok(Update::Lost),
+            (Some(made), claim) if made > 0 => {
+                if let Some(caller) = claim.map(|claim| self.counted_as(id, &claim)).transpose()?.flatten() {
+                    self.place_settled(id, &caller, ttl).await?;
+                }
+                made
+            }
+            (Some(_), None) => return Ok(Update::Lost),
+            (Some(_), Some(standing)) => {
+                let (head, _) = Head::split(&standing).map_err(corrupt)?;
+                match Transition::judge(&self.entry(id, now, &standing)?.state, outcome) {
+                    Transition::Stands => head.expires_at_ms(),
+                    Transition::Apply | Transition::Refused => return Ok(Update::Lost),
+                }
+            }
+        };
+        Ok(Update::Applied { expires_at: system_time(expires_at) })
+    }
+
+    async fn remove(&self, id: &RequestId, owner: Owner) -> Result<Write, StoreError> {
+        let call = REMOVE
+            .on([&self.keys.record(id), &self.keys.open(bucket(id))])
+            .arg(&token(owner))
+            .arg(hex(id))
+            .arg(self.keys.channel());
+        let (removed, claim): (bool, Option<Vec<u8>>) = self.call(self.small(), &call, 0).await?;
+        if let Some(caller) = claim.map(|claim| self.counted_as(id, &claim)).transpose()?.flatten() {
+            self.give_place_back(id, &caller).await?;
+        }
+        Ok(write(removed))
+    }
+
+    async fn prune(&self) -> Result<u64, StoreError> {
+        let mut pruned = 0;
+        for bucket in 0..BUCKETS {
+            let (index, records) = (self.keys.open(bucket), self.keys.records(bucket));
+            let mut rank = Some(0);
+            while let Some(from) = rank {
+                let call = PRUNE.on([&index]).arg(&records).arg(from);
+                let (gone, next): (u64, Option<u64>) = self.call(&self.big, &call, 0).await?;
+                pruned += gone;
+                rank = next;
+            }
+        }
+        Ok(pruned)
+    }
+
+    async fn settled(&self, id: &RequestId, patience: Duration) -> Result<(), StoreError> {
+        let waiting = async {
+            loop {
+                let call = WAIT.on([&self.keys.record(id)]);
+                let lease_ms: u64 = self.call(self.small(), &call, 0).await?;
+                if lease_ms == 0 {
+                    return Ok(());
+                }
+                sleep(jittered(POLL).min(Duration::from_millis(lease_ms))).await;
+            }
+        };
+        timeout(patience, waiting).await.unwrap_or(Ok(()))
+    }
+
+    async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {
+        let limit = page.limit_entries.min(MAX_PAGE_ENTRIES);
+        let mut all = Vec::new();
+        for bucket in 0..BUCKETS {
+            all.extend(self.listed(bucket, page, limit + 1).await?);
+        }
+        all.sort_unstable_by_key(|(cursor, _)| *cursor);
+        let more = all.len() > limit;
+        all.truncate(limit);
+        let next = all.last().map(|(cursor, _)| *cursor).filter(|_| more);
+        Ok(Page { entries: all.into_iter().map(|(_, listed)| listed).collect(), next })
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("params", &self.params).finish_non_exhaustive()
+    }
+}
+
+const fn write(made: bool) -> Write {
+    if made { Write::Applied } else { Write::Lost }
+}
+
+fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Unavailable(cause.into())
+}
+
+fn corrupt(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Corrupt(cause.into())
+}
+
+/// What a server's refusal means.
+fn judged(error: RedisError) -> StoreError {
+    let detail = error.detail().unwrap_or_default();
+    if error.code() == Some("OOM") || detail.contains("OOM command not allowed") {
+        return StoreError::OutOfMemory;
+    }
+    match detail.split_once(UNKNOWN_FORMAT) {
+        Some((_, rest)) => {
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+            corrupt(CodecError::UnknownFormat(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)))
+        }
+        None => unavailable(error),
+    }
+}

@@ -1,0 +1,173 @@
+//! One connection to whatever servers there are.
+//!
+//! Owns how a topology is dialled. A connection to a single server ends with its socket; one to a cluster mends itself.
+//! Neither sends a command twice on its own, but for a cluster that moves a key: the scripts bear that.
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::{TcpSettings, socket2};
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo,
+    IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisFuture, RedisResult, TlsCertificates,
+    TlsMode, Value,
+};
+use std::time::Duration;
+
+use super::params::{Login, Node, RedisParams, TlsParams, Topology};
+
+/// A silent peer is asked for a sign of life after this time, and given up after three times as long.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// How often the cluster's client sends a command again, to the node that it was told of.
+const CLUSTER_RETRIES: u32 = 3;
+
+/// A connection that many share. Cheap to clone.
+#[derive(Clone)]
+pub(super) enum Connection {
+    /// To one server.
+    Server(MultiplexedConnection),
+    /// To every server of a cluster.
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    /// Connects, within `connect_timeout`.
+    pub(super) async fn open(params: &RedisParams) -> RedisResult<Self> {
+        let timeout = params.connect_timeout;
+        match tokio::time::timeout(timeout, Self::dial(params)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                format!("no connection within {} ms", timeout.as_millis()),
+            )
+            .into()),
+        }
+    }
+
+    async fn dial(params: &RedisParams) -> RedisResult<Self> {
+        // The deadline of an operation is the store's.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let tls = params.tls.as_ref();
+        let client = match &params.topology {
+            Topology::Standalone(node) => {
+                let settings = settings(&params.login).set_db(params.database.into());
+                let info = address(node, tls).into_connection_info()?;
+                let info: ConnectionInfo = info.set_redis_settings(settings).set_tcp_settings(tcp());
+                match tls {
+                    Some(tls) => Client::build_with_tls(info, certificates(tls))?,
+                    None => Client::open(info)?,
+                }
+            }
+            Topology::Sentinel { sentinels, master, login } => {
+                let sentinels = sentinels.iter().map(|node| address(node, tls));
+                let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
+                    .set_client_to_redis_db(params.database.into())
+                    .set_client_to_redis_tcp_settings(tcp())
+                    .set_client_to_sentinel_tcp_settings(tcp());
+                if let Some(username) = &params.login.username {
+                    builder = builder.set_client_to_redis_username(username);
+                }
+                if let Some(password) = &params.login.password {
+                    builder = builder.set_client_to_redis_password(password.reveal());
+                }
+                if let Some(username) = &login.username {
+                    builder = builder.set_client_to_sentinel_username(username);
+                }
+                if let Some(password) = &login.password {
+                    builder = builder.set_client_to_sentinel_password(password.reveal());
+                }
+                if let Some(tls) = tls {
+                    builder = builder
+                        .set_client_to_redis_tls_mode(TlsMode::Secure)
+                        .set_client_to_redis_certificates(certificates(tls))
+                        .set_client_to_sentinel_certificates(certificates(tls));
+                }
+                builder.build()?.async_get_client().await?
+            }
+            Topology::Cluster(nodes) => return Self::dial_cluster(params, nodes).await,
+        };
+        client.get_multiplexed_async_connection_with_config(&config).await.map(Self::Server)
+    }
+
+    async fn dial_cluster(params: &RedisParams, nodes: &[Node]) -> RedisResult<Self> {
+        let nodes = nodes.iter().map(|node| address(node, params.tls.as_ref()));
+        let mut builder = ClusterClient::builder(nodes)
+            .retries(CLUSTER_RETRIES)
+            .connection_timeout(params.connect_timeout)
+            .response_timeout(params.timeout)
+            .overall_response_timeout(None)
+            .tcp_settings(tcp());
+        if let Some(username) = &params.login.username {
+            builder = builder.username(username);
+        }
+        if let Some(password) = &params.login.password {
+            builder = builder.password(password.reveal());
+        }
+        if let Some(tls) = &params.tls {
+            builder = builder.tls(TlsMode::Secure).certs(certificates(tls));
+        }
+        builder.build()?.get_async_connection().await.map(Self::Cluster)
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Server(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Server(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+fn address(node: &Node, tls: Option<&TlsParams>) -> ConnectionAddr {
+    let (host, port) = (node.host.clone(), node.port);
+    match tls {
+        Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+        None => ConnectionAddr::Tcp(host, port),
+    }
+}
+
+fn settings(login: &Login) -> RedisConnectionInfo {
+    let mut settings = RedisConnectionInfo::default();
+    if let Some(username) = &login.username {
+        settings = settings.set_username(username);
+    }
+    if let Some(password) = &login.password {
+        settings = settings.set_password(password.reveal());
+    }
+    settings
+}
+
+fn tcp() -> TcpSettings {
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive)
+}
+
+fn certificates(tls: &TlsParams) -> TlsCertificates {
+    let client = tls.client.clone();
+    TlsCertificates {
+        client_tls: client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
+        root_cert: tls.ca.clone(),
+    }
+}

@@ -1,0 +1,183 @@
+//! A record as it lies in the server: a head that the scripts read, the claim, the outcomes.
+//!
+//! Owns the keys and the reading of what scripts return. The head is written by the scripts alone (`prelude.lua`).
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::idempotency::{CallerHash, Entry, Owner, RequestId, State, UnknownCause};
+use crate::store::codec::{Codec, CodecError};
+
+/// Keys are spread over so many slots of a cluster. A bucket's records and its index share one.
+pub(super) const BUCKETS: u8 = 64;
+
+const FORMAT: u8 = 1;
+const HEAD_BYTES: usize = 47;
+
+pub(super) const IN_FLIGHT: u8 = 1;
+pub(super) const UNKNOWN: u8 = 2;
+pub(super) const COMPLETED: u8 = 3;
+
+/// The flag of an entry that counts in its caller's share.
+pub(super) const SHARED: u8 = 2;
+
+/// What every key of this store begins with.
+#[derive(Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+/// What the scripts know of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    state: u8,
+    owner: Owner,
+    pub(super) claimed_at_ms: u64,
+    /// The lease's end while in flight, the expiry after.
+    ends_at_ms: u64,
+    ttl_ms: u64,
+    claim_bytes: usize,
+}
+
+impl Keys {
+    pub(super) const fn new(prefix: String) -> Self {
+        Self { prefix }
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn record(&self, id: &RequestId) -> String {
+        let mut key = self.records(bucket(id));
+        hex_into(id, &mut key);
+        key
+    }
+
+    /// What the records of a bucket begin with.
+    pub(super) fn records(&self, bucket: u8) -> String {
+        format!("{}{{{bucket:02x}}}:", self.prefix)
+    }
+
+    /// The index of what is in flight or unknown in the bucket, by the time of the claim.
+    pub(super) fn open(&self, bucket: u8) -> String {
+        format!("{}{{{bucket:02x}}}:open", self.prefix)
+    }
+
+    /// Where settlements that someone waits for, and releases, are made known.
+    pub(super) fn channel(&self) -> String {
+        format!("{}events", self.prefix)
+    }
+}
+
+pub(super) fn bucket(id: &RequestId) -> u8 {
+    let [.., last] = *id.as_bytes();
+    last % BUCKETS
+}
+
+pub(super) fn hex(id: &RequestId) -> String {
+    let mut hex = String::with_capacity(64);
+    hex_into(id, &mut hex);
+    hex
+}
+
+/// The id that a key or a message names.
+pub(super) fn from_hex(hex: &[u8]) -> Option<RequestId> {
+    let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = [0; 32];
+    if hex.len() != 2 * bytes.len() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+        let [high, low] = digits else { return None };
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some(RequestId::from_bytes(bytes))
+}
+
+impl Head {
+    /// The head of a record, and the rest of it.
+    pub(super) fn split(record: &[u8]) -> Result<(Self, &[u8]), CodecError> {
+        let (head, rest) =
+            record.split_at_checked(HEAD_BYTES).ok_or(CodecError::Damaged("it is too short"))?;
+        let (format, state) = (number::<1>(head, 0), number::<1>(head, 1));
+        if format != u64::from(FORMAT) {
+            return Err(CodecError::UnknownFormat(format.try_into().unwrap_or(u8::MAX)));
+        }
+        let owner = head.get(3..19).and_then(|owner| owner.try_into().ok()).map_or(0, u128::from_be_bytes);
+        let head = Self {
+            state: u8::try_from(state).unwrap_or(0),
+            owner: Owner::new(owner),
+            claimed_at_ms: number::<8>(head, 19),
+            ends_at_ms: number::<8>(head, 27),
+            ttl_ms: number::<8>(head, 35),
+            claim_bytes: usize::try_from(number::<4>(head, 43)).unwrap_or(usize::MAX),
+        };
+        Ok((head, rest))
+    }
+
+    /// When the record is gone, if nothing more is heard of it.
+    pub(super) const fn expires_at_ms(&self) -> u64 {
+        if self.state == IN_FLIGHT { self.ends_at_ms.saturating_add(self.ttl_ms) } else { self.ends_at_ms }
+    }
+}
+
+/// What a reader is shown of the record under `id`, and whose entry it is counted as.
+pub(super) fn entry(
+    codec: &Codec,
+    id: &RequestId,
+    now_ms: u64,
+    record: &[u8],
+) -> Result<(Entry, Option<CallerHash>), CodecError> {
+    let (head, rest) = Head::split(record)?;
+    let (claim, mut outcomes) =
+        rest.split_at_checked(head.claim_bytes).ok_or(CodecError::Damaged("its claim is cut"))?;
+    let claimed = codec.claimed(id, claim)?;
+    let mut fingerprint = claimed.fingerprint;
+    let mut ended = None;
+    while let Some((length, rest)) = outcomes.split_first_chunk() {
+        let length = u32::from_be_bytes(*length) as usize;
+        let (outcome, rest) =
+            rest.split_at_checked(length).ok_or(CodecError::Damaged("its outcome is cut"))?;
+        let outcome = codec.ended(id, outcome)?;
+        fingerprint = fingerprint.or(outcome.fingerprint);
+        (ended, outcomes) = (Some(outcome.state), rest);
+    }
+    let state = match head.state {
+        IN_FLIGHT if now_ms < head.ends_at_ms => State::InFlight,
+        IN_FLIGHT => State::Unknown(UnknownCause::OwnerLost),
+        _ => ended.ok_or(CodecError::Damaged("it has no outcome"))?,
+    };
+    let expires_at = (state != State::InFlight).then(|| system_time(head.expires_at_ms()));
+    let entry = Entry { owner: head.owner, caller: claimed.caller, fingerprint, state, expires_at };
+    Ok((entry, claimed.share))
+}
+
+/// A moment of the server's clock.
+pub(super) fn system_time(ms: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(ms)).unwrap_or(UNIX_EPOCH)
+}
+
+/// The owner's token as the scripts compare it.
+pub(super) const fn token(owner: Owner) -> [u8; 16] {
+    owner.token().to_be_bytes()
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    // So far ahead that no clock of a server overflows: 35,000 years in ms.
+    const MOST: u128 = 1 << 50;
+    u64::try_from(duration.as_millis().min(MOST)).unwrap_or(u64::MAX)
+}
+
+fn hex_into(id: &RequestId, out: &mut String) {
+    for byte in id.as_bytes() {
+        // A String takes everything.
+        write!(out, "{byte:02x}").unwrap_or(());
+    }
+}
+
+/// A number of `N` bytes, the highest first.
+fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
+    let bytes = bytes.get(at..at + N).unwrap_or_default();
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}

@@ -1,0 +1,16 @@
+-- Changes places in a caller's share. KEYS: share. ARGV, for each place: id, the time that has to stand there or '', what is
+-- to stand there: '' for nothing, else in how many ms the entry is gone, with '.5' behind it if it was settled.
+local now = now_ms()
+for i = 1, #ARGV, 3 do
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  if score and (ARGV[i + 1] == '' or ARGV[i + 1] == score) then
+    if ARGV[i + 2] == '' then
+      redis.call('ZREM', KEYS[1], ARGV[i])
+    else
+      local gone_in = tonumber(ARGV[i + 2])
+      redis.call('ZADD', KEYS[1], string.format('%.1f', now + gone_in), ARGV[i])
+      if redis.call('PTTL', KEYS[1]) < gone_in then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', now + gone_in + 1)) end
+    end
+  end
+end
+return 1
