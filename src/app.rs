@@ -17,7 +17,9 @@ use crate::config::{Settings, StoreSettings};
 use crate::guard::Guard;
 use crate::proxy::{Proxy, SetupError};
 use crate::server::{self, BindError, Server, TlsError, TlsServer};
+use crate::store::codec::Codec;
 use crate::store::memory::MemoryStore;
+use crate::store::redis::{self, RedisStore};
 use crate::store::{Store, StoreError};
 
 /// How often upstream connections that were idle for too long are closed.
@@ -76,9 +78,16 @@ impl App {
     /// # Errors
     ///
     /// [`BuildError`].
-    pub async fn build(settings: Settings) -> Result<Self, BuildError> {
+    pub async fn build(mut settings: Settings) -> Result<Self, BuildError> {
         let store: Arc<dyn Store> = match &settings.store {
             StoreSettings::Memory(params) => Arc::new(MemoryStore::new(params.clone())),
+            StoreSettings::Redis(params) => {
+                // The store has deadlines of its own, longer for big answers: the guard's is for a store that has none.
+                let policies = settings.proxy.routes.iter().filter_map(|route| route.guard.as_ref());
+                let largest = policies.map(|policy| policy.max_response_body_bytes).max().unwrap_or(0);
+                settings.guard.store_timeout += redis::transfer_time(largest);
+                Arc::new(RedisStore::new((**params).clone(), Codec::default()))
+            }
         };
         Self::build_with_store(settings, store).await
     }

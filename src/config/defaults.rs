@@ -63,6 +63,12 @@ pub(super) const MAX_ENTRIES: u64 = 1_000_000;
 pub(super) const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// `[store] lease`: renewed every third of it.
 pub(super) const LEASE: Duration = Duration::from_secs(10);
+/// `[store.redis] key_prefix`.
+pub(super) const KEY_PREFIX: &str = "oncegate:";
+/// `[store.redis] connections`.
+pub(super) const STORE_CONNECTIONS: usize = 4;
+/// `[store.redis] connect_timeout`.
+pub(super) const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// `[store] timeout`: of one operation.
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(250);
 /// `[store] settle_retry`: also the most that it may be.

@@ -20,6 +20,7 @@ use crate::idempotency::BodyRule;
 use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, MinRate, Route};
 use crate::server::{self, CertificateParams, ClientAuthParams, Http2Params, ListenerParams, TlsParams};
 use crate::store::memory::MemoryParams;
+use crate::store::redis::{Node, RedisParams, Topology};
 
 /// What `settings` would run, on several lines.
 #[must_use]
@@ -61,8 +62,7 @@ fn write(settings: &Settings, out: &mut String) -> fmt::Result {
         }
         write_edge(route, out)?;
     }
-    let StoreSettings::Memory(memory) = &settings.store;
-    write_memory(memory, settings, out)
+    write_store(settings, out)
 }
 
 fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
@@ -275,9 +275,13 @@ fn write_in_flight(on_in_flight: OnInFlight, out: &mut String) -> fmt::Result {
     }
 }
 
-fn write_memory(memory: &MemoryParams, settings: &Settings, out: &mut String) -> fmt::Result {
+fn write_store(settings: &Settings, out: &mut String) -> fmt::Result {
     let guard = &settings.guard;
-    writeln!(out, "\nstore: memory, lease {}", wording::duration(guard.lease))?;
+    let kind = match &settings.store {
+        StoreSettings::Memory(_) => "memory",
+        StoreSettings::Redis(_) => "redis",
+    };
+    writeln!(out, "\nstore: {kind}, lease {}", wording::duration(guard.lease))?;
     for (name, value) in [
         ("timeout", guard.store_timeout),
         ("settle_retry", guard.settle_retry),
@@ -290,6 +294,30 @@ fn write_memory(memory: &MemoryParams, settings: &Settings, out: &mut String) ->
         writeln!(out, "  max_entries_per_caller = {max_entries}")?;
     }
     writeln!(out, "  max_waiters = {}", guard.max_waiters)?;
+    match &settings.store {
+        StoreSettings::Memory(memory) => write_memory(memory, settings, out),
+        StoreSettings::Redis(redis) => write_redis(redis, out),
+    }
+}
+
+fn write_redis(redis: &RedisParams, out: &mut String) -> fmt::Result {
+    let servers = match &redis.topology {
+        Topology::Standalone(node) => format!("server {node}"),
+        Topology::Sentinel { sentinels, master, .. } => format!("\"{master}\", as {} say", nodes(sentinels)),
+        Topology::Cluster(known) => format!("the cluster of {}", nodes(known)),
+    };
+    let tls = if redis.tls.is_some() { ", TLS" } else { "" };
+    writeln!(out, "  {servers}{tls}, database {}", redis.database)?;
+    writeln!(out, "  key_prefix = \"{}\"", redis.key_prefix)?;
+    writeln!(out, "  connections = {}", redis.connections)?;
+    writeln!(out, "  connect_timeout = \"{}\"", wording::duration(redis.connect_timeout))
+}
+
+fn nodes(nodes: &[Node]) -> String {
+    wording::list(nodes.iter().map(ToString::to_string))
+}
+
+fn write_memory(memory: &MemoryParams, settings: &Settings, out: &mut String) -> fmt::Result {
     let guarded = settings.proxy.routes.iter().filter_map(|route| route.guard.as_ref());
     match guarded.map(|policy| policy.rules.ttl).max() {
         Some(longest_ttl) => {

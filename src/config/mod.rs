@@ -17,6 +17,7 @@ mod names;
 mod pattern;
 mod promise;
 mod reader;
+mod redis;
 mod report;
 mod routes;
 mod store;
@@ -40,6 +41,7 @@ use self::idempotency::Idempotency;
 use self::reader::Section;
 use self::report::Report;
 use crate::store::memory::MemoryParams;
+use crate::store::redis::RedisParams;
 use crate::{guard, proxy, server};
 
 /// The largest file that is read.
@@ -65,6 +67,8 @@ pub struct Settings {
 pub enum StoreSettings {
     /// In this process.
     Memory(MemoryParams),
+    /// In servers that replicas share.
+    Redis(Box<RedisParams>),
 }
 
 /// What is logged.
@@ -145,7 +149,7 @@ fn settings(mut root: Section<'_>, folder: &Path, report: &Report<'_>) -> Settin
     section.finish();
 
     let routes = routes::routes(&mut root, &base, &upstreams, report);
-    let store = store::store(&mut root, max_waiters.value, report);
+    let store = store::store(&mut root, max_waiters.value, folder, report);
 
     let guarded = || routes.iter().filter_map(|route| route.idempotency.as_ref());
     for settings in guarded() {

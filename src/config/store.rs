@@ -1,10 +1,12 @@
 //! `[store]`, and what of it the guard needs.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::StoreSettings;
 use super::defaults;
 use super::reader::{Item, Section, Setting};
+use super::redis;
 use super::report::Report;
 use super::values::{DAY, MILLISECOND, SECOND, count, duration, size, text};
 use super::wording;
@@ -19,33 +21,52 @@ pub(super) struct Store {
     pub(super) max_bytes: Setting<u64>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Memory,
+    Redis,
+}
+
 /// Reads `[store]`; `max_waiters` comes from elsewhere.
-pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, report: &Report<'_>) -> Store {
+pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, folder: &Path, report: &Report<'_>) -> Store {
     let mut section = root.section_or_empty("store");
-    let kind = section.read("kind", (), kind);
-    report.warning(
-        kind.at().unwrap_or_else(|| section.place()),
-        "the store is \"memory\": keys are forgotten at restart, and replicas share nothing; run one process, and expect \
-         that a retry across its restart runs again",
-    );
-    if let Some(url) = section.get("url") {
-        url.warn("this has no effect, the memory store is not shared; remove it");
+    let kind = section.read("kind", Kind::Memory, kind);
+    let is_memory = kind.value == Kind::Memory && !kind.is_mistaken();
+    if is_memory {
+        report.warning(
+            kind.at().unwrap_or_else(|| section.place()),
+            "the store is \"memory\": keys are forgotten at restart, and replicas share nothing; run one process, and \
+             expect that a retry across its restart runs again",
+        );
     }
+    if kind.value == Kind::Memory {
+        for of_redis in ["url", "redis"].into_iter().filter_map(|key| section.get(key)) {
+            if is_memory {
+                of_redis.warn("this has no effect, the memory store is not shared; remove it");
+            }
+        }
+    }
+    let of_memory = section.mark();
     let max_bytes = section.read("max_bytes", defaults::MAX_STORE_BYTES, size(1..=bytesize::PIB));
+    let most = 1..=1_000_000_000;
+    let max_entries = section.read("max_entries", defaults::MAX_ENTRIES, count(most.clone()));
+    if !is_memory {
+        for (key, at) in section.written_since(of_memory) {
+            report.warning(
+                at,
+                format!("`{key}`: this has no effect, the server's memory is the bound; remove it"),
+            );
+        }
+    }
     let prune_interval = section
         .read("prune_interval", defaults::PRUNE_INTERVAL, duration(MILLISECOND..=Duration::from_hours(1)))
         .value;
     let lease = section.read("lease", defaults::LEASE, duration(SECOND..=Duration::from_hours(1)));
     let timeout = section.read("timeout", defaults::STORE_TIMEOUT, duration(MILLISECOND..=DAY));
     refuse_slow_store(&timeout, &lease, report);
-    let most = 1..=1_000_000_000;
     let max_entries_per_caller =
         section.read("max_entries_per_caller", None, |item| count(most.clone())(item).map(Some)).value;
-    let memory = MemoryParams {
-        max_bytes: max_bytes.value,
-        max_entries: section.read("max_entries", defaults::MAX_ENTRIES, count(most.clone())).value,
-        prune_interval,
-    };
+    let memory = MemoryParams { max_bytes: max_bytes.value, max_entries: max_entries.value, prune_interval };
     let guard = guard::Params {
         lease: lease.value,
         store_timeout: timeout.value,
@@ -59,17 +80,22 @@ pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, report: &Report<
         max_entries_per_caller,
         max_waiters,
     };
+    let redis = (kind.value == Kind::Redis)
+        .then(|| redis::redis(&mut section, timeout.value, folder, report))
+        .flatten();
     section.finish();
-    Store { settings: StoreSettings::Memory(memory), guard, max_bytes }
+    let settings = redis.map_or(StoreSettings::Memory(memory), |redis| StoreSettings::Redis(Box::new(redis)));
+    Store { settings, guard, max_bytes }
 }
 
-fn kind(item: &Item<'_>) -> Option<()> {
+fn kind(item: &Item<'_>) -> Option<Kind> {
     match text(item)?.as_str() {
-        "memory" => Some(()),
-        other @ ("disk" | "redis" | "postgres") => {
-            item.refuse(format!("this build has no {other} store; write \"memory\""))
+        "memory" => Some(Kind::Memory),
+        "redis" => Some(Kind::Redis),
+        other @ ("disk" | "postgres") => {
+            item.refuse(format!("this build has no {other} store; write \"memory\" or \"redis\""))
         }
-        other => item.refuse(format!("\"{other}\" is no kind of store; write \"memory\"")),
+        other => item.refuse(format!("\"{other}\" is no kind of store; write \"memory\" or \"redis\"")),
     }
 }
 

@@ -89,8 +89,7 @@ impl RedisStore {
 
     /// Calls, within the timeout and what `bytes` take.
     async fn call<T: FromRedisValue>(&self, lane: &Lane, call: &Call, bytes: usize) -> Result<T, StoreError> {
-        let patience = self.params.timeout
-            + Duration::from_millis((bytes as u64).saturating_mul(1_000) / BYTES_PER_SECOND);
+        let patience = self.params.timeout + transfer_time(bytes);
         let deadline = Instant::now() + patience;
         let no_answer = || unavailable(format!("no answer within {} ms", patience.as_millis()));
         let mut live = match tokio::time::timeout_at(deadline, lane.live()).await {
@@ -339,6 +338,12 @@ impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore").field("params", &self.params).finish_non_exhaustive()
     }
+}
+
+/// What an answer of this size gets beside the timeout.
+#[must_use]
+pub const fn transfer_time(bytes: usize) -> Duration {
+    Duration::from_millis((bytes as u64).saturating_mul(1_000) / BYTES_PER_SECOND)
 }
 
 const fn write(made: bool) -> Write {

@@ -73,6 +73,16 @@ pub struct TlsParams {
     pub client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
 impl Password {
     /// A password.
     #[must_use]
