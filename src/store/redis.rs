@@ -171,7 +171,7 @@ impl RedisStore {
             LIST.on([&self.keys.open(bucket)]).arg(self.keys.records(bucket)).arg(at).arg(id).arg(limit);
         let reply: Vec<Value> = self.call(&self.big, &call, 0).await?;
         let mut reply = reply.into_iter();
-        let now: u64 = reply.next().map_or(Ok(0), redis::from_redis_value).map_err(|error| corrupt(error))?;
+        let now: u64 = reply.next().map_or(Ok(0), redis::from_redis_value).map_err(corrupt)?;
         let mut listed = Vec::new();
         while let (Some(Value::BulkString(id)), Some(Value::BulkString(record))) =
             (reply.next(), reply.next())

@@ -181,3 +181,76 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
     let bytes = bytes.get(at..at + N).unwrap_or_default();
     bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_700_000_000_000;
+
+    fn record(state: u8, ends_at_ms: u64, claim: &[u8], outcomes: &[&[u8]]) -> Vec<u8> {
+        let mut record = vec![FORMAT, state, 0];
+        record.extend(token(Owner::new(7)));
+        for number in [NOW_MS - 1_000, ends_at_ms, 60_000] {
+            record.extend(number.to_be_bytes());
+        }
+        record.extend(u32::try_from(claim.len()).unwrap().to_be_bytes());
+        record.extend(claim);
+        for outcome in outcomes {
+            record.extend(u32::try_from(outcome.len()).unwrap().to_be_bytes());
+            record.extend(*outcome);
+        }
+        record
+    }
+
+    #[test]
+    fn a_lease_that_is_over_reads_as_owner_lost_until_its_ttl_is() {
+        let id = RequestId::from_bytes([1; 32]);
+        let in_flight = record(IN_FLIGHT, NOW_MS, &[1], &[]);
+        let read = |now| entry(&Codec::default(), &id, now, &in_flight).unwrap().0;
+        let (before, after) = (read(NOW_MS - 1), read(NOW_MS));
+        assert_eq!((before.state, before.expires_at), (State::InFlight, None));
+        assert_eq!(after.state, State::Unknown(UnknownCause::OwnerLost));
+        assert_eq!(after.expires_at, Some(system_time(NOW_MS + 60_000)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_never_a_free_key() {
+        let id = RequestId::from_bytes([1; 32]);
+        let read = |record: &[u8]| entry(&Codec::default(), &id, NOW_MS, record);
+        assert!(read(&[]).is_err(), "nothing");
+        assert!(read(&record(COMPLETED, NOW_MS, &[1], &[])).is_err(), "completed without an outcome");
+        assert!(read(&record(9, NOW_MS, &[1], &[])).is_err(), "a state that there is not");
+        let whole = record(IN_FLIGHT, NOW_MS, &[1], &[]);
+        let mut newer = whole.clone();
+        newer[0] = FORMAT + 1;
+        assert!(matches!(read(&newer), Err(CodecError::UnknownFormat(2))), "a newer format");
+        for cut in 0..whole.len() {
+            assert!(read(&whole[..cut]).is_err(), "cut to {cut} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics_on_any_bytes(mut bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            if let Some(format) = bytes.first_mut() {
+                *format = FORMAT;
+            }
+            let id = RequestId::from_bytes([1; 32]);
+            let read = entry(&Codec::default(), &id, NOW_MS, &bytes);
+            prop_assert!(bytes.len() >= HEAD_BYTES || read.is_err());
+        }
+
+        #[test]
+        fn an_id_is_read_back_from_its_key(bytes in any::<[u8; 32]>()) {
+            let id = RequestId::from_bytes(bytes);
+            prop_assert_eq!(from_hex(hex(&id).as_bytes()), Some(id));
+            let key = Keys::new("p:".to_owned()).record(&id);
+            let is_whole = key.starts_with("p:{") && key.ends_with(&hex(&id));
+            prop_assert!(is_whole, "{}", key);
+            prop_assert_eq!(from_hex(&bytes), None);
+        }
+    }
+}
