@@ -210,10 +210,11 @@ fn parameters(layer: &str, found: &Found) -> Option<String> {
         return None;
     }
     let only_the_module = found.path.split("::").count() == 2;
-    let plain = found
-        .path
-        .split("::")
-        .any(|part| part == "policy" || part.ends_with("Params") || ["Rules", "OnInFlight"].contains(&part));
+    let plain = found.path.split("::").any(|part| {
+        ["policy", "params"].contains(&part)
+            || part.ends_with("Params")
+            || ["Rules", "OnInFlight"].contains(&part)
+    });
     (!only_the_module && !plain).then(|| "config takes only parameters from the layers".to_owned())
 }
 

@@ -20,7 +20,7 @@ use crate::idempotency::BodyRule;
 use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, MinRate, Route};
 use crate::server::{self, CertificateParams, ClientAuthParams, Http2Params, ListenerParams, TlsParams};
 use crate::store::memory::MemoryParams;
-use crate::store::redis::{Node, RedisParams, Topology};
+use crate::store::redis::params::{Node, RedisParams, Topology};
 
 /// What `settings` would run, on several lines.
 #[must_use]

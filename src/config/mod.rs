@@ -41,7 +41,7 @@ use self::idempotency::Idempotency;
 use self::reader::Section;
 use self::report::Report;
 use crate::store::memory::MemoryParams;
-use crate::store::redis::RedisParams;
+use crate::store::redis::params::RedisParams;
 use crate::{guard, proxy, server};
 
 /// The largest file that is read.

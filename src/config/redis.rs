@@ -11,7 +11,7 @@ use super::defaults;
 use super::reader::{Item, Section, Setting};
 use super::report::Report;
 use super::values::{DAY, MILLISECOND, count, duration, flag, one_or_some_of, text, text_as};
-use crate::store::redis::{Login, Node, Password, RedisParams, TlsParams, Topology};
+use crate::store::redis::params::{Login, Node, Password, RedisParams, TlsParams, Topology};
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;

@@ -11,7 +11,7 @@
 mod connect;
 mod lane;
 mod layout;
-mod params;
+pub mod params;
 mod script;
 mod shares;
 
