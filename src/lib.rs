@@ -14,7 +14,7 @@
 //! **The map.** Imports go one way: `main → app → server → proxy → guard → store → idempotency`.
 //!
 //! - [`idempotency`]: the pure core. Keys, ids, fingerprints, entries, verdicts; the invariants I1–I8.
-//! - [`store`]: where entries live. A public trait with a conformance suite, and the memory store.
+//! - [`store`]: where entries live. A public trait with a conformance suite, the memory store, and Redis.
 //! - [`guard`]: permits, leases, waiting, writes that are tried again.
 //! - [`proxy`]: the HTTP edge.
 //! - [`server`]: listeners and connections.
