@@ -5,7 +5,7 @@ IMAGE ?= oncegate
 
 .PHONY: help
 help:
-	@echo 'make test    run all tests (curl, nginx, Node, h11 from PyPI; installed if root may)'
+	@echo 'make test    run all tests (curl, nginx, Node, Redis, h11 from PyPI; installed if root may)'
 	@echo 'make soak    2,000 slow-loris clients and 500 slow readers for a minute, beside some that must be served'
 	@echo 'make fuzz    each fuzz target for SECONDS_EACH seconds, 10 by default (cargo-fuzz)'
 	@echo 'make check   formatting, lints, documentation; licences and bans where cargo-deny is installed'

