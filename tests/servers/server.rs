@@ -159,7 +159,7 @@ impl Server {
         self.make
     }
 
-    /// With the user, without the password.
+    /// Without user and password.
     pub fn url(&self) -> String {
         self.url_by(self.address)
     }
@@ -167,7 +167,7 @@ impl Server {
     /// The same by another way: a relay's address.
     pub fn url_by(&self, address: SocketAddr) -> String {
         let scheme = if self.encryption == Encryption::None { "redis" } else { "rediss" };
-        format!("{scheme}://{USER}@{address}/0")
+        format!("{scheme}://{address}/0")
     }
 
     /// The path of a file in its folder.
