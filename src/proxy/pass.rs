@@ -60,9 +60,10 @@ impl Proxy {
         let received = client.received(parts.version, &self.trust);
         headers::to_upstream(&mut parts.headers, &received, upgrade, self.names.protected());
         let protected = self.names.protected().clone();
+        // Calls that stream may well be silent for as long as a stream may; gRPC is spoken over HTTP/2 alone.
+        let is_call = parts.version == Version::HTTP_2 && grpc::media_type(&parts.headers).is_some();
         let patience = Patience {
-            // Calls that stream may well be silent for as long as a stream may.
-            min_rate: self.min_body_rate.filter(|_| grpc::media_type(&parts.headers).is_none()),
+            min_rate: self.min_body_rate.filter(|_| !is_call),
             max_silence: params.stream_idle_timeout,
             max_total: Duration::MAX,
         };
