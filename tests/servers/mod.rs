@@ -12,7 +12,7 @@
 )]
 #![allow(clippy::print_stderr, reason = "a test says what it skips")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
-#![allow(dead_code, reason = "each test binary compiles all of it and uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test binary compiles all of it and uses its part")]
 
 mod certificates;
 mod cluster;
