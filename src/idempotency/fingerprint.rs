@@ -92,12 +92,22 @@ impl fmt::Debug for Fingerprint {
 impl FingerprintRule {
     const VERSION: u8 = 1;
 
-    /// The rule that covers what `body` says, and of the header the `fields` that the edge will hand in.
+    /// The rule that covers what `body` says, and of the header the `fields` that the edge will hand in. Every build gives
+    /// it the same id: a shared store holds fingerprints of several.
     #[must_use]
     pub fn new(body: BodyRule, fields: &[&str]) -> Self {
-        let spelled = format!("{body:?} {fields:?}");
-        let digest = Sha256::new().chain_update([Self::VERSION]).chain_update(spelled).finalize();
-        let id = digest.iter().take(4).fold(0, |id, byte| id << 8 | u32::from(*byte));
+        let mut hasher = Sha256::new().chain_update([Self::VERSION]);
+        match &body {
+            BodyRule::Raw => hasher.update([1]),
+            BodyRule::Json(selection) => {
+                hasher.update([2]);
+                list(&mut hasher, &selection.include());
+                list(&mut hasher, &selection.exclude());
+            }
+            BodyRule::None => hasher.update([3]),
+        }
+        list(&mut hasher, fields);
+        let id = hasher.finalize().iter().take(4).fold(0, |id, byte| id << 8 | u32::from(*byte));
         Self { id: NonZeroU32::new(id).unwrap_or(NonZeroU32::MIN), body }
     }
 
@@ -185,6 +195,14 @@ impl FingerprintHasher {
     }
 }
 
+/// Takes parts behind their number.
+fn list(hasher: &mut Sha256, parts: &[impl AsRef<str>]) {
+    hasher.update((parts.len() as u64).to_le_bytes());
+    for text in parts {
+        part(hasher, text.as_ref().as_bytes());
+    }
+}
+
 /// Takes a part behind its length, and returns how many bytes that were.
 fn part(hasher: &mut Sha256, bytes: &[u8]) -> u64 {
     let length = bytes.len() as u64;
@@ -252,15 +270,25 @@ mod tests {
         assert_eq!(refused, Err(JsonError::NotJson));
     }
 
+    fn json(include: &[&'static str], exclude: &[&'static str]) -> BodyRule {
+        BodyRule::Json(Selection::new(include, exclude).unwrap())
+    }
+
     #[test]
     fn fingerprints_of_different_rules_cannot_be_compared() {
-        let json = |include: &[&'static str]| BodyRule::Json(Selection::new(include, &[]).unwrap());
         let rules = [
             FingerprintRule::new(BodyRule::Raw, &[]),
             FingerprintRule::new(BodyRule::Raw, &["x-tenant"]),
+            FingerprintRule::new(BodyRule::Raw, &["x-tenant", "x-shop"]),
+            FingerprintRule::new(BodyRule::Raw, &["x-tenantx-shop"]),
             FingerprintRule::new(BodyRule::None, &[]),
-            FingerprintRule::new(json(&[]), &[]),
-            FingerprintRule::new(json(&["/a"]), &[]),
+            FingerprintRule::new(json(&[], &[]), &[]),
+            FingerprintRule::new(json(&["/a"], &[]), &[]),
+            FingerprintRule::new(json(&["/a", "/b"], &[]), &[]),
+            FingerprintRule::new(json(&["/a/b"], &[]), &[]),
+            FingerprintRule::new(json(&["/a"], &["/b"]), &[]),
+            FingerprintRule::new(json(&[], &["/a"]), &[]),
+            FingerprintRule::new(json(&[], &[]), &["/a"]),
         ];
         for (i, one) in rules.iter().enumerate() {
             for (j, other) in rules.iter().enumerate() {
@@ -268,6 +296,29 @@ mod tests {
                 assert_eq!(i == j, one.is_comparable_to(&other), "rules {i} and {j}");
             }
         }
+    }
+
+    #[test]
+    fn the_id_of_a_known_rule_never_changes() {
+        let rules = [
+            (FingerprintRule::new(BodyRule::Raw, &[]), 0x627d_256f),
+            (FingerprintRule::new(BodyRule::Raw, &["x-tenant"]), 0x4ec2_11c7),
+            (FingerprintRule::new(json(&["/a", "/b~1c"], &["/a/d"]), &["x-tenant"]), 0x8ed2_eff1),
+            (FingerprintRule::new(BodyRule::None, &[]), 0x0bc2_e2bc),
+        ];
+        for (rule, id) in rules {
+            let message = "another id makes replicas of two builds refuse each other's retries";
+            assert_eq!(rule.id.get(), id, "{rule:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_of_a_known_payload_never_changes() {
+        let payload: Parts<'_> =
+            (Some("a=1"), &[("content-type", b"text/plain")], "body", &[("x-sum", b"1")]);
+        let (_, digest) = take(&FingerprintRule::new(BodyRule::Raw, &[]), payload).to_parts();
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "55355f0929af7a5a4c1e5ed0125025b0");
     }
 
     proptest! {
