@@ -17,7 +17,7 @@ use crate::config::{Settings, StoreSettings};
 use crate::guard::Guard;
 use crate::proxy::{Proxy, SetupError};
 use crate::server::{self, BindError, Server, TlsError, TlsServer};
-use crate::store::codec::Codec;
+use crate::store::codec::{Codec, KeyError};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{self, RedisStore};
 use crate::store::{Store, StoreError};
@@ -58,6 +58,9 @@ pub enum BuildError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The keys that seal records cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The store cannot be used.
     #[error("the store cannot be set up: {0}")]
     Store(#[from] StoreError),
@@ -81,12 +84,12 @@ impl App {
     pub async fn build(mut settings: Settings) -> Result<Self, BuildError> {
         let store: Arc<dyn Store> = match &settings.store {
             StoreSettings::Memory(params) => Arc::new(MemoryStore::new(params.clone())),
-            StoreSettings::Redis(params) => {
+            StoreSettings::Redis(params, records) => {
                 // The store has deadlines of its own, longer for big answers: the guard's is for a store that has none.
                 let policies = settings.proxy.routes.iter().filter_map(|route| route.guard.as_ref());
                 let largest = policies.map(|policy| policy.max_response_body_bytes).max().unwrap_or(0);
                 settings.guard.store_timeout += redis::transfer_time(largest);
-                Arc::new(RedisStore::new((**params).clone(), Codec::default()))
+                Arc::new(RedisStore::new((**params).clone(), Codec::new(records)?))
             }
         };
         Self::build_with_store(settings, store).await

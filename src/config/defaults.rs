@@ -67,6 +67,10 @@ pub(super) const LEASE: Duration = Duration::from_secs(10);
 pub(super) const KEY_PREFIX: &str = "oncegate:";
 /// `[store.redis] connections`.
 pub(super) const STORE_CONNECTIONS: usize = 4;
+/// `[store.redis] compress_above`: below it, a little less room costs more time than the whole answer.
+pub(super) const COMPRESS_ABOVE_BYTES: u64 = 2 * KIB;
+/// `[store.redis] encrypt`, where there are keys.
+pub(super) const ENCRYPT: bool = true;
 /// `[store.redis] connect_timeout`.
 pub(super) const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// `[store] timeout`: of one operation.

@@ -19,6 +19,7 @@ use crate::guard::OnInFlight;
 use crate::idempotency::BodyRule;
 use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, MinRate, Route};
 use crate::server::{self, CertificateParams, ClientAuthParams, Http2Params, ListenerParams, TlsParams};
+use crate::store::codec::CodecParams;
 use crate::store::memory::MemoryParams;
 use crate::store::redis::params::{Node, RedisParams, Topology};
 
@@ -279,7 +280,7 @@ fn write_store(settings: &Settings, out: &mut String) -> fmt::Result {
     let guard = &settings.guard;
     let kind = match &settings.store {
         StoreSettings::Memory(_) => "memory",
-        StoreSettings::Redis(_) => "redis",
+        StoreSettings::Redis(..) => "redis",
     };
     writeln!(out, "\nstore: {kind}, lease {}", wording::duration(guard.lease))?;
     for (name, value) in [
@@ -296,11 +297,11 @@ fn write_store(settings: &Settings, out: &mut String) -> fmt::Result {
     writeln!(out, "  max_waiters = {}", guard.max_waiters)?;
     match &settings.store {
         StoreSettings::Memory(memory) => write_memory(memory, settings, out),
-        StoreSettings::Redis(redis) => write_redis(redis, out),
+        StoreSettings::Redis(servers, records) => write_redis(servers, records, out),
     }
 }
 
-fn write_redis(redis: &RedisParams, out: &mut String) -> fmt::Result {
+fn write_redis(redis: &RedisParams, records: &CodecParams, out: &mut String) -> fmt::Result {
     let servers = match &redis.topology {
         Topology::Standalone(node) => format!("server {node}"),
         Topology::Sentinel { sentinels, master, .. } => format!("\"{master}\", as {} say", nodes(sentinels)),
@@ -310,7 +311,12 @@ fn write_redis(redis: &RedisParams, out: &mut String) -> fmt::Result {
     writeln!(out, "  {servers}{tls}, database {}", redis.database)?;
     writeln!(out, "  key_prefix = \"{}\"", redis.key_prefix)?;
     writeln!(out, "  connections = {}", redis.connections)?;
-    writeln!(out, "  connect_timeout = \"{}\"", wording::duration(redis.connect_timeout))
+    writeln!(out, "  connect_timeout = \"{}\"", wording::duration(redis.connect_timeout))?;
+    writeln!(out, "  compress_above = \"{}\"", wording::size(records.compress_above_bytes))?;
+    for key in &records.encryption_keys {
+        writeln!(out, "  encryption_keys: id = \"{}\", file = \"{}\"", key.id, key.file.display())?;
+    }
+    if records.encryption_keys.is_empty() { Ok(()) } else { writeln!(out, "  encrypt = {}", records.encrypt) }
 }
 
 fn nodes(nodes: &[Node]) -> String {

@@ -17,6 +17,7 @@ mod names;
 mod pattern;
 mod promise;
 mod reader;
+mod records;
 mod redis;
 mod report;
 mod routes;
@@ -40,6 +41,7 @@ pub use report::Diagnostic;
 use self::idempotency::Idempotency;
 use self::reader::Section;
 use self::report::Report;
+use crate::store::codec::CodecParams;
 use crate::store::memory::MemoryParams;
 use crate::store::redis::params::RedisParams;
 use crate::{guard, proxy, server};
@@ -68,7 +70,7 @@ pub enum StoreSettings {
     /// In this process.
     Memory(MemoryParams),
     /// In servers that replicas share.
-    Redis(Box<RedisParams>),
+    Redis(Box<RedisParams>, CodecParams),
 }
 
 /// What is logged.

@@ -9,8 +9,10 @@ use http::Uri;
 
 use super::defaults;
 use super::reader::{Item, Section, Setting};
+use super::records::records;
 use super::report::Report;
 use super::values::{DAY, MILLISECOND, count, duration, flag, one_or_some_of, text, text_as};
+use crate::store::codec::CodecParams;
 use crate::store::redis::params::{Login, Node, Password, RedisParams, TlsParams, Topology};
 
 const PORT: u16 = 6379;
@@ -27,13 +29,13 @@ struct Url {
     is_tls: bool,
 }
 
-/// Reads what is said of the servers; `timeout` is `[store] timeout`. `None` after a mistake.
+/// Reads what is said of the servers and of what they keep; `timeout` is `[store] timeout`. `None` after a mistake.
 pub(super) fn redis(
     store: &mut Section<'_>,
     timeout: std::time::Duration,
     folder: &Path,
     report: &Report<'_>,
-) -> Option<RedisParams> {
+) -> Option<(RedisParams, CodecParams)> {
     let urls = store.require(
         "url",
         "name the server, as in url = \"redis://127.0.0.1:6379/0\"",
@@ -51,6 +53,7 @@ pub(super) fn redis(
     let connections = section.read("connections", defaults::STORE_CONNECTIONS, count(1..=64)).value;
     let connect_timeout =
         section.read("connect_timeout", defaults::STORE_CONNECT_TIMEOUT, duration(MILLISECOND..=DAY)).value;
+    let records = records(&mut section, folder);
     section.finish();
 
     let urls = urls?;
@@ -93,7 +96,7 @@ pub(super) fn redis(
         }
         (None, false) => Topology::Standalone(nodes.pop()?),
     };
-    Some(RedisParams {
+    let servers = RedisParams {
         topology,
         tls: first.is_tls.then(|| tls.unwrap_or_default()),
         login,
@@ -102,7 +105,8 @@ pub(super) fn redis(
         connections,
         timeout,
         connect_timeout,
-    })
+    };
+    Some((servers, records))
 }
 
 /// `redis://host:port/database`, or `rediss://` for TLS.

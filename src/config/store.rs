@@ -84,7 +84,9 @@ pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, folder: &Path, r
         .then(|| redis::redis(&mut section, timeout.value, folder, report))
         .flatten();
     section.finish();
-    let settings = redis.map_or(StoreSettings::Memory(memory), |redis| StoreSettings::Redis(Box::new(redis)));
+    let settings = redis.map_or(StoreSettings::Memory(memory), |(servers, records)| {
+        StoreSettings::Redis(Box::new(servers), records)
+    });
     Store { settings, guard, max_bytes }
 }
 

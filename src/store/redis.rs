@@ -208,7 +208,7 @@ impl Store for RedisStore {
             .arg(&token(claim.owner))
             .arg(millis(claim.lease))
             .arg(millis(claim.ttl))
-            .arg(self.codec.claim(id, claim))
+            .arg(self.codec.claim(id, claim).map_err(unavailable)?)
             .arg(claim.replaces.map_or(Vec::new(), |owner| token(owner).to_vec()))
             .arg(hex(id))
             .arg(SMALL_BYTES)
@@ -246,7 +246,7 @@ impl Store for RedisStore {
             Outcome::Completed(_) | Outcome::NotRetained { .. } => COMPLETED,
             Outcome::Unknown(_) => UNKNOWN,
         };
-        let record = self.codec.outcome(id, outcome, fingerprint);
+        let record = self.codec.outcome(id, outcome, fingerprint).map_err(unavailable)?;
         let bytes = record.len();
         let call = UPDATE
             .on([&self.keys.record(id), &self.keys.open(bucket(id))])
