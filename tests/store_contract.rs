@@ -44,12 +44,13 @@ async fn redis(lines: &str) -> Arc<dyn Store> {
     );
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
+    std::fs::write(folder.path().join("records.key"), [201; 32]).unwrap();
     let file = folder.path().join("proxy.toml");
     let loaded = config::parse(&toml, &file.display().to_string()).unwrap_or_else(|error| panic!("{error}"));
-    let StoreSettings::Redis(params) = loaded.settings.store else {
+    let StoreSettings::Redis(params, records) = loaded.settings.store else {
         panic!("another store than was asked for")
     };
-    let store = Arc::new(RedisStore::new(*params, Codec::default()));
+    let store = Arc::new(RedisStore::new(*params, Codec::new(&records).unwrap()));
     store.setup().await.unwrap();
     store
 }
@@ -75,6 +76,17 @@ async fn the_redis_store_keeps_the_contract_over_tls() {
     let server = shared::redis_tls().await;
     let ca = server.path("ca.crt");
     keeps_the_contract(&format!("url = \"{}\"\n[store.redis]\ntls = {{ ca = {ca:?} }}", server.url())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_redis_store_keeps_the_contract_with_sealed_and_compressed_records() {
+    let server = shared::redis().await;
+    keeps_the_contract(&format!(
+        "url = \"{}\"\n[store.redis]\nkey_prefix = \"sealed:\"\ncompress_above = \"0B\"\n\
+         encryption_keys = [{{ id = \"2026-11\", file = \"records.key\" }}]",
+        server.url()
+    ))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
