@@ -37,6 +37,7 @@ mod problems;
 mod proxy_protocol;
 mod real;
 mod replay;
+mod replicas;
 mod retention;
 mod rewriting;
 #[path = "../servers/mod.rs"]

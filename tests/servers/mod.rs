@@ -26,9 +26,11 @@ mod tools;
 
 pub use certificates::{Certificate, Certificates};
 pub use cluster::Cluster;
+pub use ports::free_address;
 pub use relay::Relay;
 pub use sentinels::Sentinels;
 pub use server::{Launch, Make, PASSWORD, Server, USER};
+pub use supervised::Supervised;
 pub use tools::tools;
 
 use std::future::Future;

@@ -141,9 +141,11 @@ impl Launch {
             Encryption::MutualTls => by_tls("yes"),
         };
         let keeps = if self.is_sentinel { "" } else { "save \"\"" };
+        // The default user is off, and may do everything nevertheless: when a server reads its file again it does so as that
+        // user, and drops what scripts have written if he may not (redis/redis#14541).
         format!(
             "bind 127.0.0.1\n{listens}\ndir {folder}\n{keeps}\n\
-             user default off\nuser {USER} on >{PASSWORD} ~* &* +@all\n{}",
+             user default off ~* &* +@all\nuser {USER} on >{PASSWORD} ~* &* +@all\n{}",
             self.lines
         )
     }

@@ -1,5 +1,6 @@
 //! A client that speaks bytes: it can be slow, cut itself short, pipeline and lie.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -28,6 +29,13 @@ impl Client {
         self.send(request).await;
         let read = within("a response", Response::read(&mut self.wire, request.is_head())).await;
         read.unwrap_or_else(|broken| panic!("no whole response to {request:?}: {broken:?}"))
+    }
+
+    /// Sends a request on a connection of its own to where nobody may be.
+    pub async fn ask(address: SocketAddr, request: &Request) -> io::Result<Response> {
+        let mut wire = Wire::new(TcpStream::connect(address).await?);
+        wire.write(&request.bytes()).await?;
+        Response::read(&mut wire, request.is_head()).await.map_err(|broken| broken.error)
     }
 
     pub async fn send(&mut self, request: &Request) {

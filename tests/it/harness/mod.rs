@@ -34,6 +34,7 @@ pub use request::Request;
 pub use response::Response;
 pub use tls_front::{Authority, Front, Shaken, TlsFront};
 pub use upstream::{DeadEndpoint, Seen, StuckEndpoint, Upstream};
+pub use wire::{Framing, Head, Wire};
 
 pub use crate::servers::{Certificates, aside, eventually, tools, within};
 
