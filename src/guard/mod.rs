@@ -134,7 +134,7 @@ impl Guard {
                             return Ok(Admission::Standing { verdict, waited: false });
                         }
                     } else {
-                        self.wait(presented, deadline, seen == Some(owner)).await?;
+                        Box::pin(self.wait(presented, deadline, seen == Some(owner))).await?;
                         seen = Some(owner);
                     }
                 }
@@ -232,7 +232,9 @@ impl Inner {
         match at_once(operation.as_mut()).await {
             Some(done) => done,
             None => {
-                timeout(self.params.store_timeout, operation).await.unwrap_or_else(|_| Err(self.no_answer()))
+                // Boxed, so that those who need it not need not carry it along.
+                let timed = Box::pin(timeout(self.params.store_timeout, operation));
+                timed.await.unwrap_or_else(|_| Err(self.no_answer()))
             }
         }
     }

@@ -28,7 +28,7 @@ impl Proxy {
     /// A guarded request as it is sent.
     pub(super) fn outbound(
         &self,
-        mut parts: Parts,
+        mut parts: Box<Parts>,
         body: RequestBody,
         route: &Route,
         client: &Client,

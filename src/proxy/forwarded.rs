@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::headers::Received;
+use super::headers::{Received, remove_if};
 
 /// The client and the proxies behind it, one after the other.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -93,13 +93,9 @@ pub fn tell(headers: &mut HeaderMap, received: &Received) {
 }
 
 fn forget(headers: &mut HeaderMap) {
-    headers.remove(FORWARDED);
-    headers.remove(X_REAL_IP);
-    let told: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(X_FORWARDED)).cloned().collect();
-    for name in told {
-        headers.remove(name);
-    }
+    remove_if(headers, |name| {
+        name == FORWARDED.as_str() || name == X_REAL_IP.as_str() || name.starts_with(X_FORWARDED)
+    });
 }
 
 /// All lines in one: many back ends read only one.

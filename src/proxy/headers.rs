@@ -19,12 +19,8 @@ use super::policy::HeaderChanges;
 /// Names this proxy in `Via` and `Proxy-Status`.
 pub const PSEUDONYM: &str = "oncegate";
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const PROXY_AUTHENTICATE: HeaderName = HeaderName::from_static("proxy-authenticate");
-const PROXY_AUTHORIZATION: HeaderName = HeaderName::from_static("proxy-authorization");
 /// Fields by which lenient back ends take another method than the request line's.
-pub static METHOD_OVERRIDES: [HeaderName; 3] = [
+static METHOD_OVERRIDES: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
@@ -33,6 +29,11 @@ pub static METHOD_OVERRIDES: [HeaderName; 3] = [
 /// Fields by which lenient back ends take another path than the request line's. They never pass.
 static PATH_OVERRIDES: [HeaderName; 2] =
     [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+
+/// The method overrides, if a request has any of them. Most have none, and need not be searched for each.
+pub(super) fn method_overrides(headers: &HeaderMap) -> &'static [HeaderName] {
+    if headers.keys().any(|name| METHOD_OVERRIDES.contains(name)) { &METHOD_OVERRIDES } else { &[] }
+}
 
 /// How a request came here.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +70,8 @@ impl Protected {
     /// The protected field that `name` could be read as, its underscores as hyphens.
     #[must_use]
     pub fn imitated_by(&self, name: &str) -> Option<String> {
-        let hyphenated = name.contains('_').then(|| name.replace('_', "-"))?;
+        // Names are short: a search that has to be set up costs more than the loop.
+        let hyphenated = name.bytes().any(|byte| byte == b'_').then(|| name.replace('_', "-"))?;
         self.contains(&hyphenated).then_some(hyphenated)
     }
 
@@ -114,10 +116,7 @@ pub fn to_upstream(
 ) {
     let wants_trailers = tokens(headers, &TE).any(|token| token == "trailers");
     strip_connection_fields(headers, protected);
-    headers.remove(EXPECT);
-    for name in &PATH_OVERRIDES {
-        headers.remove(name);
-    }
+    remove_if(headers, |name| name == EXPECT.as_str() || PATH_OVERRIDES.iter().any(|own| own == name));
     match upgrade {
         Some(protocol) => {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -157,6 +156,14 @@ pub fn via(headers: &mut HeaderMap, version: Version) {
     headers.append(VIA, HeaderValue::from_static(value));
 }
 
+/// Removes the fields with such names. One look at each name that is there costs less than looking for each that is not.
+pub(super) fn remove_if(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
+    let removed: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name.as_str())).cloned().collect();
+    for name in removed {
+        headers.remove(name);
+    }
+}
+
 /// Connection fields and what `Connection` names. What must not be removed stays: a response's nomination of it is ignored,
 /// a request's was refused before.
 fn strip_connection_fields(headers: &mut HeaderMap, protected: &Protected) {
@@ -169,17 +176,18 @@ fn strip_connection_fields(headers: &mut HeaderMap, protected: &Protected) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
-        headers.remove(name);
-    }
+    remove_if(headers, |name| {
+        matches!(
+            name,
+            "keep-alive"
+                | "proxy-connection"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "te"
+                | "transfer-encoding"
+                | "upgrade"
+        )
+    });
 }
 
 #[cfg(test)]

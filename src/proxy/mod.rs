@@ -42,8 +42,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::request::Parts;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use http::{Method, Response};
 use thiserror::Error;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -59,7 +58,7 @@ use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, MinRate, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
 use self::reply::{Replies, Reply};
-use self::request::{Keyed, Names, Protocol, Whole};
+use self::request::{InParts, Keyed, Names, Protocol, Whole};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
 use self::stream::Unread;
@@ -193,18 +192,19 @@ impl Proxy {
     /// Answers `request`, which came from `client` by `protocol`.
     pub async fn handle(
         self: Arc<Self>,
-        mut request: Request<Incoming>,
+        mut request: InParts,
         client: Arc<Client>,
         protocol: Protocol,
     ) -> Response<ReplyBody> {
-        let address = self.trust.client(client.address, request.headers());
-        let mut line = AccessLine::begin(self.access_log, address, request.method());
+        let head = &mut request.head;
+        let address = self.trust.client(client.address, &head.headers);
+        let mut line = AccessLine::begin(self.access_log, address, &head.method);
         let request_id = self.request_ids.as_ref().map(|ids| {
-            let id = ids.give(request.headers_mut(), self.trust.covers(client.address));
+            let id = ids.give(&mut head.headers, self.trust.covers(client.address));
             line.request_id(&id);
             id
         });
-        let mut finish = Finish::new(request.headers(), request_id);
+        let mut finish = Finish::new(&head.headers, request_id);
         let served = self.serve(request, &client, protocol, &mut line, &mut finish).await;
         let mut response = served.unwrap_or_else(|problem| {
             let Reply { response, outcome } = self.replies.problem(&problem);
@@ -217,13 +217,13 @@ impl Proxy {
 
     async fn serve<'a>(
         self: &'a Arc<Self>,
-        request: Request<Incoming>,
+        request: InParts,
         client: &Arc<Client>,
         protocol: Protocol,
         line: &mut AccessLine,
         finish: &mut Finish<'a>,
     ) -> Result<Response<ReplyBody>, Problem> {
-        let (mut parts, body) = request.into_parts();
+        let InParts { head: mut parts, body } = request;
         let host = self.names.check(&mut parts, protocol, client.default_port())?;
         let found = self.routes.find(&host, parts.uri.path()).ok_or(Problem::NoRoute)?;
         let site = self.sites.get(found).ok_or(Problem::NoRoute)?;

@@ -48,7 +48,7 @@ impl Proxy {
     pub(super) async fn pass(
         &self,
         site: &Site,
-        mut parts: Parts,
+        mut parts: Box<Parts>,
         body: Incoming,
         client: &Arc<Client>,
         line: &mut AccessLine,

@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::Authority;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, Request};
+use hyper::body::Incoming;
 
 use super::client::Tls;
 use super::correlation::X_REQUEST_ID;
-use super::headers::{self, METHOD_OVERRIDES, Protected};
+use super::headers::{self, Protected};
 use super::policy::{CallerSource, GuardPolicy, OnOtherCaller, Params};
 use super::problem::{BadRequest, Problem};
 use crate::idempotency::{CallerHash, CallerHasher, Key, unstable_authorization};
@@ -47,6 +47,24 @@ pub enum Protocol {
     /// HTTP/2, whose frames leave no doubt about where a request ends. h2 refuses connection fields, and a length that its
     /// frames belie.
     Http2,
+}
+
+/// A request as it came. Its head is boxed, as it passes many hands.
+#[derive(Debug)]
+pub struct InParts {
+    /// All but the body.
+    pub head: Box<Parts>,
+    /// The body, still to come.
+    pub body: Incoming,
+}
+
+impl InParts {
+    /// The parts of `request`.
+    #[must_use]
+    pub fn of(request: Request<Incoming>) -> Self {
+        let (head, body) = request.into_parts();
+        Self { head: Box::new(head), body }
+    }
 }
 
 /// Names that only one spelling may carry, over all routes.
@@ -121,8 +139,11 @@ impl Names {
 
 /// The method and every method that the request asks to be taken for (`X-HTTP-Method-Override` and its kin).
 pub fn methods(parts: &Parts) -> impl Iterator<Item = Method> + '_ {
-    let overrides = METHOD_OVERRIDES.iter().flat_map(|name| parts.headers.get_all(name));
-    let named = overrides.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let overrides = headers::method_overrides(&parts.headers);
+    let named = overrides
+        .iter()
+        .flat_map(|name| parts.headers.get_all(name))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let named = named.filter_map(|name| Method::from_bytes(&name.trim_ascii().to_ascii_uppercase()).ok());
     std::iter::once(parts.method.clone()).chain(named)
 }
@@ -204,9 +225,7 @@ fn check_framing(headers: &HeaderMap, framing: Option<Framing>) -> Result<(), Ba
 fn host(parts: &Parts, default_port: u16) -> Result<String, BadRequest> {
     let mut lines = parts.headers.get_all(HOST).iter();
     let host = match (lines.next(), lines.next()) {
-        (Some(line), None) => {
-            line.to_str().ok().and_then(|line| authority(&line.parse().ok()?, default_port))
-        }
+        (Some(line), None) => line.to_str().ok().and_then(|line| authority(line, default_port)),
         (None, _) => return Err(BadRequest::Host("the request has no Host field")),
         (Some(_), Some(_)) => return Err(BadRequest::Host("the request has more than one Host field")),
     };
@@ -215,7 +234,7 @@ fn host(parts: &Parts, default_port: u16) -> Result<String, BadRequest> {
         return Err(BadRequest::Form);
     }
     match parts.uri.authority() {
-        Some(target) if authority(target, default_port).as_ref() != Some(&host) => {
+        Some(target) if authority(target.as_str(), default_port).as_ref() != Some(&host) => {
             Err(BadRequest::Host("the request target names another host than the Host field"))
         }
         _ => Ok(host),
@@ -224,9 +243,12 @@ fn host(parts: &Parts, default_port: u16) -> Result<String, BadRequest> {
 
 /// The authority in one form, if it is a host with an optional port. Longer names than DNS has (RFC 1035 §2.3.4) are none:
 /// what is done for each of their labels would add up.
-fn authority(authority: &Authority, default_port: u16) -> Option<String> {
-    let host = authority.host();
-    let port = match authority.as_str().strip_prefix(host)? {
+fn authority(authority: &str, default_port: u16) -> Option<String> {
+    // The colons of an IPv6 address stand in brackets.
+    let literal_bytes = if authority.starts_with('[') { authority.find(']')? + 1 } else { 0 };
+    let end = authority.bytes().skip(literal_bytes).position(|byte| byte == b':');
+    let (host, port) = authority.split_at(end.map_or(authority.len(), |end| literal_bytes + end));
+    let port = match port {
         "" | ":" => None,
         port => Some(port.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))?),
     };

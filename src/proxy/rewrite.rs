@@ -16,7 +16,7 @@ use super::policy::Route;
 
 /// The request in origin form (RFC 9112 §3.2.1), with the bytes that were matched, but for what the route changes. Boxed: on
 /// its way to a connection it passes many hands.
-pub(super) fn outbound(mut parts: Parts, body: RequestBody, route: &Route) -> Box<Request<RequestBody>> {
+pub(super) fn outbound(mut parts: Box<Parts>, body: RequestBody, route: &Route) -> Box<Request<RequestBody>> {
     if let (Some(_), Some(path_and_query)) = (parts.uri.authority(), parts.uri.path_and_query()) {
         parts.uri = Uri::from(path_and_query.clone());
     }
@@ -31,7 +31,7 @@ pub(super) fn outbound(mut parts: Parts, body: RequestBody, route: &Route) -> Bo
     }
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
-    Box::new(Request::from_parts(parts, body))
+    Box::new(Request::from_parts(*parts, body))
 }
 
 /// The path without `prefix`, which it begins with and which ends at the end of a segment.

@@ -33,7 +33,7 @@ pub(super) struct Alarm {
     restless: Option<Instant>,
 }
 
-/// Over once the deadline is. Wakes nobody: the alarm does.
+/// Over once the alarm has rung, which takes the note of the deadline away. Wakes nobody: the alarm does.
 struct Due {
     deadline: Deadline,
     at: Instant,
@@ -73,7 +73,7 @@ impl Future for Due {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() < self.at { Poll::Pending } else { Poll::Ready(()) }
+        if self.deadline.noted() == Some(self.at) { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 

@@ -24,7 +24,7 @@ use super::stream::Stream;
 use super::{Params, Server};
 use crate::proxy::Client;
 use crate::proxy::reply::is_switch;
-use crate::proxy::request::Protocol;
+use crate::proxy::request::{InParts, Protocol};
 use crate::proxy::upstream::{HYPER_MAX_HEADERS, hyper_buffer_bytes};
 
 /// Serves requests until the client is done, sends none for too long, or `stop`.
@@ -38,9 +38,13 @@ pub(super) async fn serve(
     let begun = AtomicBool::new(false);
     let answer = |request| {
         begun.store(true, Ordering::Relaxed);
-        let reply = server.proxy.clone().handle(request, client.clone(), Protocol::Http1(findings.take()));
-        async {
-            let response = reply.await;
+        let (proxy, client, protocol) =
+            (server.proxy.clone(), client.clone(), Protocol::Http1(findings.take()));
+        let request = InParts::of(request);
+        let findings = &findings;
+        // The reply's future is made in its place: moving it would cost more than making it.
+        async move {
+            let response = proxy.handle(request, client, protocol).await;
             if is_switch(response.status()) {
                 findings.end();
             }

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::stream::Stream;
 use super::{Http2Params, Params};
-use crate::proxy::request::Protocol;
+use crate::proxy::request::{InParts, Protocol};
 use crate::proxy::{Client, Proxy, reply};
 use activity::Activity;
 use body::{Http2Body, attend};
@@ -85,7 +85,7 @@ impl Http2 {
                 let response = if request.headers().len() > max_headers {
                     reply::too_many_fields()
                 } else {
-                    proxy.handle(request, client, Protocol::Http2).await
+                    proxy.handle(InParts::of(request), client, Protocol::Http2).await
                 };
                 Ok::<_, Infallible>(response.map(Http2Body::new))
             }

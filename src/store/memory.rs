@@ -116,7 +116,7 @@ impl MemoryStore {
 
     fn try_insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError> {
         let mut shard = self.shard(id);
-        let (now, lease_ends_at) = (self.clock.now(), self.clock.after(claim.lease));
+        let (now, lease_ends_at) = self.clock.now_and_after(claim.lease);
         let (expired, place) = match shard.stored(id) {
             Some(standing) if now < standing.expires_at() => {
                 let reading = standing.read(now);
@@ -201,7 +201,7 @@ impl MemoryStore {
     ) -> Option<Millis> {
         let mut shard = self.shard(id);
         let (Transition::Apply, _) = self.judge(&shard, id, owner, outcome)? else { return None };
-        let (now, expires_at) = (self.clock.now(), self.clock.after(ttl));
+        let (now, expires_at) = self.clock.now_and_after(ttl);
         shard.change(id, now, |standing| standing.settle(outcome, fingerprint, answer, now, expires_at))?;
         shard.wake(id);
         Some(expires_at)
@@ -261,7 +261,7 @@ impl Store for MemoryStore {
 
     async fn renew(&self, id: &RequestId, owner: Owner, lease: Duration) -> Result<Write, StoreError> {
         let mut shard = self.shard(id);
-        let (now, ends_at) = (self.clock.now(), self.clock.after(lease));
+        let (now, ends_at) = self.clock.now_and_after(lease);
         let renewed = shard.change(id, now, |standing| {
             let owns = standing.owner() == owner;
             owns && standing.renew(now, ends_at)

@@ -5,7 +5,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 
 use crate::idempotency::{CallerHash, Fingerprint, FingerprintHasher, Key, Presented, RequestId, Scope};
-use crate::proxy::headers::METHOD_OVERRIDES;
+use crate::proxy::headers::method_overrides;
 use crate::proxy::path;
 use crate::proxy::policy::{GuardPolicy, OnOtherCaller};
 
@@ -13,7 +13,7 @@ use crate::proxy::policy::{GuardPolicy, OnOtherCaller};
 #[derive(Debug)]
 pub struct Keyed {
     /// The head.
-    pub parts: Parts,
+    pub parts: Box<Parts>,
     /// The method by which it is guarded.
     pub method: Method,
     /// The host, in the form that ids are made of.
@@ -54,8 +54,9 @@ impl Keyed {
         &'a self,
         policy: &'a GuardPolicy,
     ) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let counted =
-            std::iter::once(&CONTENT_TYPE).chain(&policy.fingerprint_headers).chain(METHOD_OVERRIDES.iter());
+        let counted = std::iter::once(&CONTENT_TYPE)
+            .chain(&policy.fingerprint_headers)
+            .chain(method_overrides(&self.parts.headers));
         counted.flat_map(|name| {
             self.parts.headers.get_all(name).into_iter().map(|value| (name.as_str(), value.as_bytes()))
         })

@@ -29,10 +29,10 @@ impl Clock {
         millis(self.born.elapsed())
     }
 
-    /// The first point that is a whole `duration` from now.
-    pub(super) fn after(&self, duration: Duration) -> Millis {
-        let rounding_up = Duration::from_nanos(999_999);
-        millis(self.born.elapsed().saturating_add(duration).saturating_add(rounding_up))
+    /// Now, and the first point that is a whole `duration` later.
+    pub(super) fn now_and_after(&self, duration: Duration) -> (Millis, Millis) {
+        let (now, rounding_up) = (self.born.elapsed(), Duration::from_nanos(999_999));
+        (millis(now), millis(now.saturating_add(duration).saturating_add(rounding_up)))
     }
 
     pub(super) fn instant(&self, at: Millis) -> Instant {
