@@ -13,7 +13,7 @@ use oncegate::store::{Store, contract};
 #[path = "servers/mod.rs"]
 mod servers;
 
-use servers::{PASSWORD, USER, shared};
+use servers::store_section;
 
 const BOUND: u64 = 8;
 
@@ -35,15 +35,14 @@ async fn the_memory_store_keeps_the_contract_on_several_threads() {
     contract::conformance_at_the_bound(async || memory(BOUND), BOUND as usize).await;
 }
 
-/// A store over servers that `lines` name, in the words of the file.
-async fn redis(lines: &str) -> Arc<dyn Store> {
+/// A store over servers of a kind, with these lines in `[store.redis]`; `None` where there are no such servers.
+async fn redis(kind: &str, lines: &str) -> Option<Arc<dyn Store>> {
+    let section = store_section(kind, "").await?;
     let toml = format!(
-        "[store]\nkind = \"redis\"\ntimeout = \"3s\"\n{lines}\nusername = \"{USER}\"\npassword_file = \"password\"\n\
-         [upstreams.legacy]\nendpoints = [\"http://127.0.0.1:9\"]\n\
+        "{section}{lines}\n[upstreams.legacy]\nendpoints = [\"http://127.0.0.1:9\"]\n\
          [[routes]]\nname = \"charges\"\npath = \"/v1/charges\"\nupstream = \"legacy\"\n"
     );
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("password"), PASSWORD).unwrap();
     std::fs::write(folder.path().join("records.key"), [201; 32]).unwrap();
     let file = folder.path().join("proxy.toml");
     let loaded = config::parse(&toml, &file.display().to_string()).unwrap_or_else(|error| panic!("{error}"));
@@ -52,63 +51,42 @@ async fn redis(lines: &str) -> Arc<dyn Store> {
     };
     let store = Arc::new(RedisStore::new(*params, Codec::new(&records).unwrap()));
     store.setup().await.unwrap();
-    store
+    Some(store)
 }
 
-async fn keeps_the_contract(lines: &str) {
-    let store = redis(lines).await;
+async fn keeps_the_contract(kind: &str, lines: &str) {
+    let Some(store) = redis(kind, lines).await else { return };
     contract::conformance(async || Arc::clone(&store)).await;
-}
-
-fn urls(addresses: &[std::net::SocketAddr]) -> String {
-    let urls: Vec<String> = addresses.iter().map(|address| format!("\"redis://{address}\"")).collect();
-    format!("url = [{}]", urls.join(", "))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_redis_store_keeps_the_contract() {
-    let server = shared::redis().await;
-    keeps_the_contract(&format!("url = \"{}\"\n[store.redis]", server.url())).await;
+    keeps_the_contract("redis", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_redis_store_keeps_the_contract_over_tls() {
-    let server = shared::redis_tls().await;
-    let ca = server.path("ca.crt");
-    keeps_the_contract(&format!("url = \"{}\"\n[store.redis]\ntls = {{ ca = {ca:?} }}", server.url())).await;
+    keeps_the_contract("redis-tls", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_redis_store_keeps_the_contract_with_sealed_and_compressed_records() {
-    let server = shared::redis().await;
-    keeps_the_contract(&format!(
-        "url = \"{}\"\n[store.redis]\nkey_prefix = \"sealed:\"\ncompress_above = \"0B\"\n\
-         encryption_keys = [{{ id = \"2026-11\", file = \"records.key\" }}]",
-        server.url()
-    ))
-    .await;
+    let lines = "key_prefix = \"sealed:\"\ncompress_above = \"0B\"\n\
+                 encryption_keys = [{ id = \"2026-11\", file = \"records.key\" }]";
+    keeps_the_contract("redis", lines).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_redis_store_keeps_the_contract_on_valkey() {
-    let Some(server) = shared::valkey().await else { return };
-    keeps_the_contract(&format!("url = \"{}\"\n[store.redis]", server.url())).await;
+    keeps_the_contract("valkey", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_redis_store_keeps_the_contract_under_sentinel() {
-    let set = shared::sentinels().await;
-    keeps_the_contract(&format!(
-        "{}\n[store.redis]\nsentinel_master = \"{}\"\nsentinel_username = \"{USER}\"\n\
-         sentinel_password_file = \"password\"",
-        urls(&set.addresses()),
-        set.name()
-    ))
-    .await;
+    keeps_the_contract("sentinel", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_redis_store_keeps_the_contract_on_a_cluster() {
-    let cluster = shared::cluster().await;
-    keeps_the_contract(&format!("{}\n[store.redis]\ncluster = true", urls(&cluster.addresses()))).await;
+    keeps_the_contract("cluster", "").await;
 }

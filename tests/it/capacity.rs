@@ -12,7 +12,7 @@ const LONGER_THAN_IT_TAKES_TO_REST: Duration = Duration::from_millis(300);
 #[tokio::test]
 async fn a_full_store_refuses_new_keys_and_still_replays_old_ones() {
     let upstream = Upstream::start().await;
-    let proxy = Config::before(&upstream).store("max_entries = 2").start().await;
+    let proxy = Config::before(&upstream).memory().store("max_entries = 2").start().await;
     let one = proxy.charge("one").await;
     let two = proxy.charge("two").await;
     for _ in 0..2 {
@@ -28,7 +28,8 @@ async fn a_full_store_refuses_new_keys_and_still_replays_old_ones() {
 #[tokio::test]
 async fn a_full_store_takes_new_keys_once_old_ones_expire() {
     let upstream = Upstream::start().await;
-    let proxy = Config::before(&upstream).store("max_entries = 1").charges("ttl = \"1s\"").start().await;
+    let proxy =
+        Config::before(&upstream).memory().store("max_entries = 1").charges("ttl = \"1s\"").start().await;
     proxy.charge("old").await.expect_status(201);
     eventually("the old key has expired", async || proxy.charge("new").await.status == 201).await;
     upstream.expect_executions("new", 1);
@@ -37,7 +38,7 @@ async fn a_full_store_takes_new_keys_once_old_ones_expire() {
 #[tokio::test]
 async fn a_request_in_flight_counts_and_is_never_dropped() {
     let upstream = Upstream::start().await;
-    let config = Config::before(&upstream).store("max_entries = 1").charges("ttl = \"1s\"");
+    let config = Config::before(&upstream).memory().store("max_entries = 1").charges("ttl = \"1s\"");
     let proxy = config.start().await;
     let mut gate = upstream.hold_next();
     let first = proxy.request_aside(Request::charge("held"));
@@ -60,7 +61,7 @@ async fn answers_that_had_to_make_room_are_refused_and_not_run_again() {
     const KEYS: usize = 12;
     let upstream = Upstream::start().await;
     upstream.always(|_| Reply::created(&"x".repeat(ANSWER)));
-    let proxy = Config::before(&upstream).store("max_bytes = \"64KiB\"").start().await;
+    let proxy = Config::before(&upstream).memory().store("max_bytes = \"64KiB\"").start().await;
     let keys: Vec<_> = (0..KEYS).map(|n| format!("k{n}")).collect();
     for key in &keys {
         proxy.charge(key).await.expect_status(201);

@@ -3,7 +3,7 @@
 use crate::harness::{Config, Reply, Request, Response, Upstream};
 
 async fn twice(config: Config, one: Request, other: Request) -> (Response, Response) {
-    let proxy = config.start().await;
+    let proxy = config.anew().start().await;
     let first = proxy.request(&one).await;
     first.expect_status(201);
     let second = proxy.request(&other).await;

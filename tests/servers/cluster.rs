@@ -1,10 +1,10 @@
 //! Three nodes that share the slots among them, without replicas.
 
-use std::net::SocketAddr;
+use tokio::time::sleep;
 
-use super::eventually;
 use super::ports::free_address;
 use super::server::{Launch, Make, Server};
+use super::{POLL, within};
 
 /// How many slots a cluster has.
 const SLOTS: usize = 16_384;
@@ -44,12 +44,13 @@ impl Cluster {
                 cluster.order(0, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
             }
         }
-        eventually("the cluster is whole", async || cluster.is_whole().await).await;
+        let whole = async {
+            while !cluster.is_whole().await {
+                sleep(POLL).await;
+            }
+        };
+        within("a cluster that is whole", whole).await;
         cluster
-    }
-
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.nodes.iter().map(Server::address).collect()
     }
 
     /// Each owns a third of the slots, in this order.

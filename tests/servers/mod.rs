@@ -20,6 +20,7 @@ mod ports;
 mod relay;
 mod sentinels;
 mod server;
+mod settings;
 pub mod shared;
 mod supervised;
 mod tools;
@@ -29,7 +30,8 @@ pub use cluster::Cluster;
 pub use ports::free_address;
 pub use relay::Relay;
 pub use sentinels::Sentinels;
-pub use server::{Launch, Make, PASSWORD, Server, USER};
+pub use server::{Launch, Make, PASSWORD, PASSWORD_FILE, Server, USER};
+pub use settings::store_section;
 pub use supervised::Supervised;
 pub use tools::tools;
 
@@ -41,6 +43,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How long a test waits for anything at all before it gives up.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How often is looked again for what can only be seen from outside.
+const POLL: Duration = Duration::from_millis(5);
 
 /// Waits for `future`, and says what it was if it does not come.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -55,7 +60,7 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition().await {
         assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain until: {what}");
-        sleep(Duration::from_millis(5)).await;
+        sleep(POLL).await;
     }
 }
 

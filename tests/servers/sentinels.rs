@@ -8,19 +8,21 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use redis::Value;
+use tokio::time::sleep;
 
-use super::eventually;
 use super::server::{Launch, Make, PASSWORD, Server, USER};
+use super::{POLL, eventually, within};
 
 /// What the sentinels call their primary.
 const NAME: &str = "oncegate-primary";
 
 const REPLICATION_USER: &str = "replication";
 
-/// How long a primary is silent before a sentinel takes it for down.
+/// How long a primary is silent before a sentinel takes it for down. A replica that has had no link for ten times as long is not
+/// promoted, so a test has this time between cut and kill.
 const DOWN_AFTER_MS: u32 = 1_000;
 
-/// A replica whose link is down for longer than 10 × `DOWN_AFTER_MS` is not promoted: a test has so long between cut and kill.
+/// How long a step of a failover may take, and half of how long a sentinel waits after a failed one.
 const FAILOVER_TIMEOUT_MS: u32 = 3_000;
 
 /// How often sentinels ask and tell each other, in milliseconds: more often than by default, so that tests need not wait. What
@@ -70,8 +72,12 @@ impl Sentinels {
             assert_eq!(done, "OK");
             set.sentinels.push(sentinel);
         }
-        eventually("the sentinels know each other and the replicas", async || set.is_known(replicas).await)
-            .await;
+        let known = async {
+            while !set.is_known(replicas).await {
+                sleep(POLL).await;
+            }
+        };
+        within("sentinels that know each other and the replicas", known).await;
         set
     }
 
@@ -80,9 +86,8 @@ impl Sentinels {
         NAME
     }
 
-    /// Where the sentinels listen.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sentinels.iter().map(Server::address).collect()
+    pub fn sentinels(&self) -> &[Server] {
+        &self.sentinels
     }
 
     /// The one that the sentinels take for the primary.
@@ -95,22 +100,19 @@ impl Sentinels {
     pub async fn replicated(&mut self) {
         let replicas = self.servers.len() - 1;
         let primary = if self.sentinels.is_empty() { &mut self.servers[0] } else { self.primary().await };
-        eventually("all replicas are in step", async || {
-            let mut connection = primary.connect().await.expect("a connection");
-            // WAIT looks at what this connection has written.
-            let (_heard, in_step): (u64, usize) = redis::pipe()
-                .cmd("PUBLISH")
-                .arg("in-step")
-                .arg("")
-                .cmd("WAIT")
-                .arg(replicas)
-                .arg(1_000)
-                .query_async(&mut connection)
-                .await
-                .expect("an answer");
-            in_step == replicas
-        })
-        .await;
+        // WAIT looks at what this connection has written.
+        let mut asked = redis::pipe();
+        asked.cmd("PUBLISH").arg("in-step").arg("").cmd("WAIT").arg(replicas).arg(1_000);
+        let in_step = async {
+            loop {
+                let mut connection = primary.connect().await.expect("a connection");
+                let answer = asked.query_async::<(u64, usize)>(&mut connection).await.expect("an answer");
+                if answer.1 == replicas {
+                    return;
+                }
+            }
+        };
+        within("replicas in step", in_step).await;
     }
 
     /// From now on no replica gets anything, until `heal_replication`.

@@ -15,11 +15,14 @@ use tokio::time::{sleep, timeout};
 
 use super::ports::free_address;
 use super::supervised::Supervised;
-use super::{Certificates, DEADLINE, tools};
+use super::{Certificates, DEADLINE, POLL, tools};
 
 /// Who alone may do anything on a server.
 pub const USER: &str = "oncegate";
 pub const PASSWORD: &str = "known-to-tests";
+
+/// The file in a server's folder that has the password.
+pub const PASSWORD_FILE: &str = "password";
 
 /// Who made a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +47,7 @@ enum Encryption {
     MutualTls,
 }
 
-/// A server, which ends when dropped. Its folder has `password`, and under TLS `ca.crt`, `client.crt` and `client.key`.
+/// A server, which ends when dropped. Its folder has the password, and under TLS `ca.crt`, `client.crt` and `client.key`.
 #[derive(Debug)]
 pub struct Server {
     make: Make,
@@ -111,7 +114,7 @@ impl Launch {
         let address = free_address();
         // Removed by who supervises: statics are never dropped.
         let folder = tempfile::tempdir().expect("a folder").keep();
-        fs::write(folder.join("password"), PASSWORD).expect("a file");
+        fs::write(folder.join(PASSWORD_FILE), PASSWORD).expect("a file");
         if self.encryption != Encryption::None {
             let authority = Certificates::in_folder(&folder);
             drop(authority.certify("server", &["127.0.0.1", "localhost"]));
@@ -211,7 +214,7 @@ impl Server {
         self.supervised.start();
         let answered = async {
             while self.command::<String>(&["PING"]).await.is_err() {
-                sleep(Duration::from_millis(10)).await;
+                sleep(POLL).await;
             }
         };
         if timeout(DEADLINE, answered).await.is_err() {

@@ -4,11 +4,14 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use super::Upstream;
+use super::store::TestStore;
 
-/// Two guarded routes and an unguarded catch-all before one upstream, and what a test adds to that.
+/// Two guarded routes and an unguarded catch-all before one upstream, and what a test adds to that. Proxies of one configuration
+/// share their keys where `ONCEGATE_TEST_STORE` says so.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     endpoints: Vec<SocketAddr>,
+    test_store: TestStore,
     server: String,
     store: String,
     upstream: String,
@@ -26,7 +29,18 @@ impl Config {
     }
 
     pub fn before_endpoints(endpoints: impl IntoIterator<Item = SocketAddr>) -> Self {
-        Self { endpoints: endpoints.into_iter().collect(), ..Self::default() }
+        let endpoints = endpoints.into_iter().collect();
+        Self { endpoints, test_store: TestStore::of_environment(), ..Self::default() }
+    }
+
+    /// The same over a store of its own, which is empty.
+    pub fn anew(self) -> Self {
+        Self { test_store: TestStore::of_environment(), ..self }
+    }
+
+    /// Keeps to the memory store: the test is about its bounds.
+    pub fn memory(self) -> Self {
+        Self { test_store: TestStore::Memory, ..self }
     }
 
     /// Adds lines to `[server]`.
@@ -87,7 +101,8 @@ impl Config {
     }
 
     /// The file.
-    pub fn toml(&self) -> String {
+    pub async fn toml(&self) -> String {
+        let store = self.test_store.toml(&self.store).await;
         let addresses: Vec<String> =
             self.endpoints.iter().map(|address| format!("\"http://{address}\"")).collect();
         // Without an endpoint of a test's, the test writes its own.
@@ -98,8 +113,8 @@ impl Config {
         let listen = if self.has_no_listen { "" } else { "listen = [\"127.0.0.1:0\"]" };
         let mut toml = format!(
             "[server]\n{listen}\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
-             [store]\nkind = \"memory\"\n{}\n[upstreams.legacy]\n{}\n{}\n[idempotency]\n{}\n",
-            self.server, self.store, endpoints, self.upstream, self.idempotency,
+             {store}[upstreams.legacy]\n{}\n{}\n[idempotency]\n{}\n",
+            self.server, endpoints, self.upstream, self.idempotency,
         );
         let rest = format!("guarded = false\n{}", self.rest);
         let routes = [

@@ -16,6 +16,7 @@ mod proxy;
 mod reply;
 mod request;
 mod response;
+mod store;
 mod tls;
 mod tls_front;
 mod upstream;

@@ -110,7 +110,9 @@ impl Config {
 
     async fn build(&self, store: Option<Arc<dyn Store>>) -> Result<App, String> {
         watch_for_panics();
-        let toml = self.toml();
+        let config = self.clone();
+        // A store that the test brings is as it made it.
+        let toml = if store.is_some() { config.memory().toml().await } else { config.toml().await };
         let loaded = oncegate::config::parse(&toml, "proxy.toml");
         let settings = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}\n{toml}")).settings;
         let app = match store {
@@ -142,7 +144,7 @@ impl Config {
     }
 
     async fn launch(&self, store: Option<Arc<dyn Store>>) -> Proxy {
-        let app = self.build(store).await.unwrap_or_else(|error| panic!("{error}\n{}", self.toml()));
+        let app = self.build(store).await.unwrap_or_else(|error| panic!("{error}"));
         let address = app.addresses()[0];
         let admin = app.admin_address().expect("an admin listener");
         let (shutdown, shutdown_signal) = oneshot::channel::<()>();
