@@ -12,7 +12,7 @@ use oncegate::idempotency::{
     CallerShare, Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause,
 };
 use oncegate::store::{
-    Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Update, Write, contract,
+    Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Trouble, Update, Write, contract,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -213,6 +213,11 @@ impl Store for MapStore {
         listed.truncate(page.limit_entries);
         let next = listed.last().map(|(cursor, _)| *cursor).filter(|_| more);
         Ok(Page { entries: listed.into_iter().map(|(_, one)| one).collect(), next })
+    }
+
+    /// It is in this process, and nothing can be wrong with it.
+    fn troubles(&self) -> Vec<Trouble> {
+        Vec::new()
     }
 }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -16,6 +15,7 @@ use tracing::{info, warn};
 use crate::config::{Settings, StoreSettings};
 use crate::guard::Guard;
 use crate::proxy::{Proxy, SetupError};
+use crate::server::admin::Readiness;
 use crate::server::{self, BindError, Server, TlsError, TlsServer};
 use crate::store::codec::{Codec, KeyError};
 use crate::store::memory::MemoryStore;
@@ -32,6 +32,7 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct App {
     guard: Guard,
+    readiness: Arc<Readiness>,
     proxy: Arc<Proxy>,
     server: server::Params,
     tls: Option<Arc<TlsServer>>,
@@ -104,6 +105,7 @@ impl App {
         let too_slow = |_| Err(StoreError::Unavailable("no answer to the setup".into()));
         timeout(SETUP_TIMEOUT, store.setup()).await.unwrap_or_else(too_slow)?;
         let work = TaskTracker::new();
+        let readiness = Arc::new(Readiness::new(Arc::clone(&store), settings.server.ready_needs_store));
         let guard = Guard::new(store, settings.guard, work.clone());
         let proxy = Proxy::new(&settings.proxy, settings.log.access, guard.clone(), work.clone())?;
         let http2 = settings.server.http2.is_some();
@@ -119,7 +121,7 @@ impl App {
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let (proxy, server, tls) = (Arc::new(proxy), settings.server, tls.map(Arc::new));
-        Ok(Self { guard, proxy, server, tls, work, listeners, admin, addresses, admin_address })
+        Ok(Self { guard, readiness, proxy, server, tls, work, listeners, admin, addresses, admin_address })
     }
 
     /// Where clients connect.
@@ -137,9 +139,9 @@ impl App {
     /// Serves until `shutdown`, then drains: no new connections, what was begun is finished. Ends when all is done, when
     /// the grace is over, or at `abort`; what is unfinished then goes on for as long as the runtime does.
     pub async fn run(self, shutdown: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Drained {
-        let Self { guard, proxy, server: params, tls, work, listeners, admin, .. } = self;
-        let (stop, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(true)));
-        let (accepting, shutdown_grace) = (TaskTracker::new(), params.shutdown_grace);
+        let Self { guard, readiness, proxy, server: params, tls, work, listeners, admin, .. } = self;
+        let (stop, accepting, shutdown_grace) =
+            (CancellationToken::new(), TaskTracker::new(), params.shutdown_grace);
         let ways = params.listeners.clone();
         let server = Arc::new(Server::new(params, proxy.clone(), tls.clone()));
         let connections = server.connections().clone();
@@ -155,7 +157,7 @@ impl App {
             spawn_until(&ended, tls.reload_forever());
         }
         if let Some(admin) = admin {
-            spawn_until(&ended, server::admin::serve(admin, ready.clone()));
+            spawn_until(&ended, server::admin::serve(admin, Arc::clone(&readiness)));
         }
 
         let mut abort = pin!(abort);
@@ -165,7 +167,7 @@ impl App {
             () = &mut abort => return Drained::Unfinished(unfinished()),
         }
         info!(connections = connections.len(), unfinished = unfinished(), "draining");
-        ready.store(false, Ordering::Relaxed);
+        readiness.drain();
         proxy.drain();
         stop.cancel();
         for tracker in [&accepting, &connections, &work] {

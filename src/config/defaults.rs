@@ -63,6 +63,8 @@ pub(super) const MAX_ENTRIES: u64 = 1_000_000;
 pub(super) const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// `[store] lease`: renewed every third of it.
 pub(super) const LEASE: Duration = Duration::from_secs(10);
+/// `[store] ready_needs_store`.
+pub(super) const READY_NEEDS_STORE: bool = false;
 /// `[store.redis] key_prefix`.
 pub(super) const KEY_PREFIX: &str = "oncegate:";
 /// `[store.redis] connections`.

@@ -297,7 +297,10 @@ fn write_store(settings: &Settings, out: &mut String) -> fmt::Result {
     writeln!(out, "  max_waiters = {}", guard.max_waiters)?;
     match &settings.store {
         StoreSettings::Memory(memory) => write_memory(memory, settings, out),
-        StoreSettings::Redis(servers, records) => write_redis(servers, records, out),
+        StoreSettings::Redis(servers, records) => {
+            writeln!(out, "  ready_needs_store = {}", settings.server.ready_needs_store)?;
+            write_redis(servers, records, out)
+        }
     }
 }
 

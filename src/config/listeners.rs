@@ -46,6 +46,7 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, folder: &Path, report: &R
             .read("max_connections_per_address", None, max_connections_per_address)
             .value,
         admin_listen: admin_listen.map(|admin| admin.value),
+        ready_needs_store: defaults::READY_NEEDS_STORE,
         shutdown_grace: section
             .read("shutdown_grace", defaults::SHUTDOWN_GRACE, duration(MILLISECOND..=DAY))
             .value,

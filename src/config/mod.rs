@@ -175,7 +175,7 @@ fn settings(mut root: Section<'_>, folder: &Path, report: &Report<'_>) -> Settin
 
     let upstreams: Vec<proxy::policy::Upstream> = upstreams.into_iter().map(|named| named.upstream).collect();
     Settings {
-        server: server.listeners,
+        server: server::Params { ready_needs_store: store.ready_needs_store, ..server.listeners },
         proxy: proxy::policy::Params {
             routes: routes
                 .into_iter()

@@ -8,7 +8,7 @@ use super::defaults;
 use super::reader::{Item, Section, Setting};
 use super::redis;
 use super::report::Report;
-use super::values::{DAY, MILLISECOND, SECOND, count, duration, size, text};
+use super::values::{DAY, MILLISECOND, SECOND, count, duration, flag, size, text};
 use super::wording;
 use crate::guard;
 use crate::store::memory::MemoryParams;
@@ -19,6 +19,8 @@ pub(super) struct Store {
     pub(super) guard: guard::Params,
     /// How many bytes of answers it keeps.
     pub(super) max_bytes: Setting<u64>,
+    /// Whether this process is ready only while the store is there.
+    pub(super) ready_needs_store: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,11 @@ pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, folder: &Path, r
         max_entries_per_caller,
         max_waiters,
     };
+    let ready_needs_store = section.read("ready_needs_store", defaults::READY_NEEDS_STORE, flag);
+    if let (true, Some(at)) = (is_memory, ready_needs_store.at()) {
+        let reason = "this has no effect, the memory store is always there; remove it";
+        report.warning(at, format!("`ready_needs_store`: {reason}"));
+    }
     let redis = (kind.value == Kind::Redis)
         .then(|| redis::redis(&mut section, timeout.value, folder, report))
         .flatten();
@@ -87,7 +94,7 @@ pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, folder: &Path, r
     let settings = redis.map_or(StoreSettings::Memory(memory), |(servers, records)| {
         StoreSettings::Redis(Box::new(servers), records)
     });
-    Store { settings, guard, max_bytes }
+    Store { settings, guard, max_bytes, ready_needs_store: ready_needs_store.value }
 }
 
 fn kind(item: &Item<'_>) -> Option<Kind> {

@@ -181,7 +181,7 @@ pub fn is_bodyless_with_length(status: StatusCode) -> bool {
 
 /// The answer to a health probe.
 #[must_use]
-pub fn health(healthy: bool, text: &'static str) -> Response<ReplyBody> {
+pub fn health(healthy: bool, text: impl Into<Bytes>) -> Response<ReplyBody> {
     let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     plain(status, text)
 }
@@ -206,11 +206,11 @@ pub fn expires(headers: &mut HeaderMap, expires_at: Option<SystemTime>, policy: 
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<ReplyBody> {
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<ReplyBody> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    whole(status, headers, Bytes::from_static(text.as_bytes()), HeaderMap::new())
+    whole(status, headers, text.into(), HeaderMap::new())
 }
 
 /// A field that cannot be written is left out: it came from an upstream through the same check.

@@ -11,6 +11,8 @@ pub struct Params {
     pub listeners: Vec<ListenerParams>,
     /// Where the admin endpoints are served; `None` for nowhere.
     pub admin_listen: Option<SocketAddr>,
+    /// Whether it is ready only while the store can be reached.
+    pub ready_needs_store: bool,
     /// How long work may go on after the first signal.
     pub shutdown_grace: Duration,
     /// How many connections are served at once; more wait in the kernel's queue.

@@ -41,7 +41,7 @@ use crate::idempotency::{
     Answer, CallerHash, Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause,
 };
 
-use super::{Insert, Page, PageRequest, Store, Update, Write};
+use super::{Insert, Page, PageRequest, Store, Trouble, Update, Write};
 
 /// Longer than any case takes.
 const LONG: Duration = Duration::from_secs(3600);
@@ -88,6 +88,7 @@ pub async fn conformance(make: impl AsyncFn() -> Arc<dyn Store>) {
     shares::a_caller_with_a_full_share_gets_no_new_keys_and_keeps_his_own(&subject().await).await;
     shares::what_has_expired_leaves_its_callers_share(&subject().await).await;
     shares::no_race_exceeds_a_callers_share(&subject().await).await;
+    nobody_is_told_that_a_store_which_answers_is_unreachable(&subject().await).await;
     list::entries_are_listed_oldest_first_and_completed_ones_not(&subject().await).await;
     list::pages_of_any_size_hold_every_entry_once(&subject().await).await;
 }
@@ -103,6 +104,12 @@ pub async fn conformance_at_the_bound(make: impl AsyncFn() -> Arc<dyn Store>, ma
     bound::what_is_removed_makes_room(&subject().await, max_entries).await;
     bound::what_has_expired_makes_room(&subject().await, max_entries).await;
     bound::no_race_exceeds_the_bound(&subject().await, max_entries).await;
+}
+
+async fn nobody_is_told_that_a_store_which_answers_is_unreachable(subject: &Subject) {
+    assert_eq!(subject.lookup(&new_id()).await, None, "an id that nobody claimed");
+    let troubles = subject.0.troubles();
+    assert!(!troubles.contains(&Trouble::Unreachable), "it answers, and says that it is {troubles:?}");
 }
 
 /// The store at hand, without the errors it may not have here.

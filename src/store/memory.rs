@@ -40,7 +40,7 @@ use self::record::{Reading, Record};
 use self::shard::Shard;
 use self::waiter::Waiter;
 use super::transition::Transition;
-use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Update, Write};
+use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
 
 /// How many locks the entries share. Far more than there are threads, so that two rarely meet.
 const SHARDS: usize = 64;
@@ -375,6 +375,10 @@ impl Store for MemoryStore {
             entry,
         };
         Ok(Page { entries: first.into_iter().map(listed).collect(), next })
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        Vec::new()
     }
 }
 

@@ -112,6 +112,36 @@ pub trait Store: Debug + Send + Sync + 'static {
     ///
     /// [`StoreError::Unavailable`] if the store cannot be asked.
     async fn list(&self, page: &PageRequest) -> Result<Page, StoreError>;
+
+    /// What is wrong with the store, as far as it has noticed by itself. Asks nobody, waits for nothing, and is right
+    /// without traffic: a store on a server looks after it at intervals of its own. Empty if all is well.
+    fn troubles(&self) -> Vec<Trouble>;
+}
+
+/// What can be wrong with a store. Requests that are not guarded go on through all of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Its server cannot be asked: new keys and duplicates get 503.
+    Unreachable,
+    /// Its server may drop live entries to make room: their duplicates would run again.
+    Evicts,
+    /// Its server has lost entries a while ago: duplicates of theirs may run again.
+    Forgot,
+    /// Its server keeps nothing elsewhere: its end would lose every entry.
+    NotDurable,
+}
+
+impl Trouble {
+    /// The word for it in logs, metrics and `/readyz`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Evicts => "evicts",
+            Self::Forgot => "forgot",
+            Self::NotDurable => "not_durable",
+        }
+    }
 }
 
 /// What came of an insert.

@@ -35,7 +35,7 @@ use self::layout::{
 use self::script::{Call, INSERT, LIST, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE, WAIT};
 use self::shares::Place;
 use super::codec::{Codec, CodecError};
-use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Update, Write};
+use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
 use crate::idempotency::{CallerHash, CallerShare, Claim, Entry, Fingerprint, Outcome, Owner, RequestId};
 use crate::store::transition::Transition;
 
@@ -331,6 +331,10 @@ impl Store for RedisStore {
         all.truncate(limit);
         let next = all.last().map(|(cursor, _)| *cursor).filter(|_| more);
         Ok(Page { entries: all.into_iter().map(|(_, listed)| listed).collect(), next })
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        Vec::new()
     }
 }
 

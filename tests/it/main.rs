@@ -35,6 +35,7 @@ mod mismatch;
 mod passthrough;
 mod problems;
 mod proxy_protocol;
+mod readiness;
 mod real;
 mod replay;
 mod replicas;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use oncegate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State, UnknownCause};
-use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Update, Write};
+use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
@@ -118,5 +118,9 @@ impl Store for Buggy {
 
     async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {
         self.inner.list(page).await
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        self.inner.troubles()
     }
 }

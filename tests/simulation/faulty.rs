@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use oncegate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId};
-use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Update, Write};
+use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
@@ -232,5 +232,9 @@ impl Store for FaultyStore {
 
     async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {
         self.inner.list(page).await
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        self.inner.troubles()
     }
 }

@@ -17,7 +17,7 @@ use crate::idempotency::{
     Presented, RequestId, State,
 };
 use crate::store::memory::{MemoryParams, MemoryStore};
-use crate::store::{Insert, Page, PageRequest, Store, StoreError, Update, Write};
+use crate::store::{Insert, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
 
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(250);
@@ -162,6 +162,10 @@ impl Store for MoodyStore {
 
     async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {
         self.inner.list(page).await
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        self.inner.troubles()
     }
 }
 

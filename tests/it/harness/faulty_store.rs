@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use oncegate::idempotency::{Claim, Entry, Fingerprint, Outcome, Owner, RequestId};
 use oncegate::store::memory::{MemoryParams, MemoryStore};
-use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Update, Write};
+use oncegate::store::{Insert, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
 use tokio::sync::Notify;
 
 /// What a fault can strike.
@@ -42,6 +42,7 @@ pub struct FaultyStore {
     memory: MemoryStore,
     faults: Mutex<HashMap<Operation, Fault>>,
     calls: Mutex<HashMap<Operation, usize>>,
+    troubles: Mutex<Vec<Trouble>>,
     healed: Notify,
 }
 
@@ -56,6 +57,7 @@ impl FaultyStore {
             memory: MemoryStore::new(params),
             faults: Mutex::default(),
             calls: Mutex::default(),
+            troubles: Mutex::default(),
             healed: Notify::new(),
         })
     }
@@ -83,6 +85,11 @@ impl FaultyStore {
     pub fn heal(&self, operation: Operation) {
         self.faults.lock().unwrap().remove(&operation);
         self.healed.notify_waiters();
+    }
+
+    /// From now on this is what it says is wrong with it.
+    pub fn trouble(&self, troubles: &[Trouble]) {
+        *self.troubles.lock().unwrap() = troubles.to_vec();
     }
 
     /// How often the operation was asked for.
@@ -160,5 +167,9 @@ impl Store for FaultyStore {
 
     async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {
         self.through(Operation::List, self.memory.list(page)).await
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        self.troubles.lock().unwrap().clone()
     }
 }

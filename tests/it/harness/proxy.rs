@@ -65,6 +65,12 @@ impl Proxy {
         Client::connect(self.admin).await.request(&Request::get(path)).await.status
     }
 
+    /// What it says of its readiness.
+    pub async fn readiness(&self) -> (u16, String) {
+        let said = Client::connect(self.admin).await.request(&Request::get("/readyz")).await;
+        (said.status, said.text())
+    }
+
     /// Sends the first signal: drain.
     pub fn begin_shutdown(&mut self) {
         if let Some(shutdown) = self.shutdown.take() {
