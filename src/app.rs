@@ -90,6 +90,9 @@ impl App {
                 let policies = settings.proxy.routes.iter().filter_map(|route| route.guard.as_ref());
                 let largest = policies.map(|policy| policy.max_response_body_bytes).max().unwrap_or(0);
                 settings.guard.store_timeout += redis::transfer_time(largest);
+                if params.wait_replicas > 0 {
+                    settings.guard.store_timeout += params.wait_timeout;
+                }
                 Arc::new(RedisStore::new((**params).clone(), Codec::new(records)?))
             }
         };

@@ -75,6 +75,16 @@ pub(super) const COMPRESS_ABOVE_BYTES: u64 = 2 * KIB;
 pub(super) const ENCRYPT: bool = true;
 /// `[store.redis] connect_timeout`.
 pub(super) const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// `[store.redis] max_waiting`: operations without a connection.
+pub(super) const STORE_MAX_WAITING: usize = 1_000;
+/// `[store.redis] wait_replicas`.
+pub(super) const WAIT_REPLICAS: u32 = 0;
+/// `[store.redis] wait_timeout`.
+pub(super) const STORE_WAIT_TIMEOUT: Duration = Duration::from_millis(250);
+/// `[store.redis] wait_connections`: claims that wait for replicas at once.
+pub(super) const WAIT_CONNECTIONS: usize = 32;
+/// `[store.redis] watch_interval`.
+pub(super) const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// `[store] timeout`: of one operation.
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(250);
 /// `[store] settle_retry`: also the most that it may be.

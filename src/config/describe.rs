@@ -315,6 +315,13 @@ fn write_redis(redis: &RedisParams, records: &CodecParams, out: &mut String) -> 
     writeln!(out, "  key_prefix = \"{}\"", redis.key_prefix)?;
     writeln!(out, "  connections = {}", redis.connections)?;
     writeln!(out, "  connect_timeout = \"{}\"", wording::duration(redis.connect_timeout))?;
+    writeln!(out, "  max_waiting = {}", redis.max_waiting)?;
+    writeln!(out, "  wait_replicas = {}", redis.wait_replicas)?;
+    if redis.wait_replicas > 0 {
+        writeln!(out, "  wait_timeout = \"{}\"", wording::duration(redis.wait_timeout))?;
+        writeln!(out, "  wait_connections = {}", redis.wait_connections)?;
+    }
+    writeln!(out, "  watch_interval = \"{}\"", wording::duration(redis.watch_interval))?;
     writeln!(out, "  compress_above = \"{}\"", wording::size(records.compress_above_bytes))?;
     for key in &records.encryption_keys {
         writeln!(out, "  encryption_keys: id = \"{}\", file = \"{}\"", key.id, key.file.display())?;

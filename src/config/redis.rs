@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use http::Uri;
 
@@ -11,7 +12,8 @@ use super::defaults;
 use super::reader::{Item, Section, Setting};
 use super::records::records;
 use super::report::Report;
-use super::values::{DAY, MILLISECOND, count, duration, flag, one_or_some_of, text, text_as};
+use super::values::{DAY, MILLISECOND, SECOND, count, duration, flag, one_or_some_of, text, text_as};
+use super::wording;
 use crate::store::codec::CodecParams;
 use crate::store::redis::params::{Login, Node, Password, RedisParams, TlsParams, Topology};
 
@@ -29,10 +31,20 @@ struct Url {
     is_tls: bool,
 }
 
-/// Reads what is said of the servers and of what they keep; `timeout` is `[store] timeout`. `None` after a mistake.
+/// What is said of the servers' faults.
+struct Faults {
+    max_waiting: usize,
+    wait_replicas: u32,
+    wait_timeout: Duration,
+    wait_connections: usize,
+    watch_interval: Duration,
+}
+
+/// Reads what is said of the servers and of what they keep; `timeout` and `lease` are those of `[store]`. `None` after a mistake.
 pub(super) fn redis(
     store: &mut Section<'_>,
-    timeout: std::time::Duration,
+    timeout: Duration,
+    lease: Duration,
     folder: &Path,
     report: &Report<'_>,
 ) -> Option<(RedisParams, CodecParams)> {
@@ -54,6 +66,7 @@ pub(super) fn redis(
     let connect_timeout =
         section.read("connect_timeout", defaults::STORE_CONNECT_TIMEOUT, duration(MILLISECOND..=DAY)).value;
     let records = records(&mut section, folder);
+    let faults = faults(&mut section, timeout, lease, report);
     section.finish();
 
     let urls = urls?;
@@ -105,8 +118,48 @@ pub(super) fn redis(
         connections,
         timeout,
         connect_timeout,
+        max_waiting: faults.max_waiting,
+        wait_replicas: faults.wait_replicas,
+        wait_timeout: faults.wait_timeout,
+        wait_connections: faults.wait_connections,
+        watch_interval: faults.watch_interval,
     };
     Some((servers, records))
+}
+
+fn faults(section: &mut Section<'_>, timeout: Duration, lease: Duration, report: &Report<'_>) -> Faults {
+    let wait_replicas = section.read("wait_replicas", defaults::WAIT_REPLICAS, count(0..=16)).value;
+    let of_replicas = section.mark();
+    let wait_timeout =
+        section.read("wait_timeout", defaults::STORE_WAIT_TIMEOUT, duration(MILLISECOND..=DAY));
+    let wait_connections =
+        section.read("wait_connections", defaults::WAIT_CONNECTIONS, count(1..=1_024)).value;
+    if wait_replicas == 0 {
+        for (key, at) in section.written_since(of_replicas) {
+            let reason = "this has no effect while no replica is waited for (wait_replicas = 0); remove it";
+            report.warning(at, format!("`{key}`: {reason}"));
+        }
+    } else if timeout + wait_timeout.value > lease / 3 && !wait_timeout.is_mistaken() {
+        let at = wait_timeout.at().unwrap_or_else(|| section.place());
+        let (waited, timeout, lease) =
+            (wording::duration(wait_timeout.value), wording::duration(timeout), wording::duration(lease));
+        report.mistake(
+            at,
+            format!(
+                "`wait_timeout`: {waited} and the `timeout` ({timeout}) are more than a third of the lease ({lease}), after \
+                 which a claim must be renewed; lower it or raise `lease`"
+            ),
+        );
+    }
+    Faults {
+        max_waiting: section.read("max_waiting", defaults::STORE_MAX_WAITING, count(1..=1_000_000)).value,
+        wait_replicas,
+        wait_timeout: wait_timeout.value,
+        wait_connections,
+        watch_interval: section
+            .read("watch_interval", defaults::WATCH_INTERVAL, duration(SECOND..=Duration::from_hours(1)))
+            .value,
+    }
 }
 
 /// `redis://host:port/database`, or `rediss://` for TLS.

@@ -88,7 +88,7 @@ pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, folder: &Path, r
         report.warning(at, format!("`ready_needs_store`: {reason}"));
     }
     let redis = (kind.value == Kind::Redis)
-        .then(|| redis::redis(&mut section, timeout.value, folder, report))
+        .then(|| redis::redis(&mut section, timeout.value, lease.value, folder, report))
         .flatten();
     section.finish();
     let settings = redis.map_or(StoreSettings::Memory(memory), |(servers, records)| {

@@ -234,9 +234,20 @@ pub enum StoreError {
         /// The bound.
         max_entries: u64,
     },
+    /// Too few replicas have the claim in time. It stands all the same, until it is removed.
+    #[error("only {acknowledged} of {wanted} replicas have the claim in time")]
+    NotReplicated {
+        /// How many have it.
+        acknowledged: u32,
+        /// How many should.
+        wanted: u32,
+    },
     /// The server that keeps the entries has no memory left for another.
     #[error("the store is full: its server is out of memory; give it more, or shorten the ttl")]
     OutOfMemory,
+    /// The server that keeps the entries is not one to keep them, or does not let this user in.
+    #[error("the store's server cannot be used: {0}")]
+    Unfit(String),
     /// The store did not answer, or not in time.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),

@@ -9,31 +9,40 @@
 //! before the last writes were copied) forgets keys.
 
 mod connect;
+mod health;
+mod info;
 mod lane;
 mod layout;
 pub mod params;
+mod replicated;
 mod script;
 mod shares;
+mod watch;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{FromRedisValue, RedisError, Value};
-use tokio::time::{Instant, sleep, timeout};
+use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use params::{Login, Node, Password, RedisParams, TlsParams, Topology};
 
 use self::connect::Connection;
-use self::lane::{Lane, jittered};
+pub use self::health::RedisStats;
+use self::health::Who;
+use self::lane::{Lane, Shared, jittered};
 use self::layout::{
     BUCKETS, COMPLETED, Head, Keys, SHARED, UNKNOWN, bucket, from_hex, hex, millis, system_time, token,
 };
+use self::replicated::Replicated;
 use self::script::{Call, INSERT, LIST, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE, WAIT};
 use self::shares::Place;
+use self::watch::Watch;
 use super::codec::{Codec, CodecError};
 use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
 use crate::idempotency::{CallerHash, CallerShare, Claim, Entry, Fingerprint, Outcome, Owner, RequestId};
@@ -59,6 +68,11 @@ pub struct RedisStore {
     small: Vec<Lane>,
     big: Lane,
     next: AtomicUsize,
+    /// Where claims wait for replicas; `None` where they do not.
+    replicated: Option<Replicated>,
+    shared: Shared,
+    tasks: TaskTracker,
+    watched: OnceLock<DropGuard>,
 }
 
 impl RedisStore {
@@ -69,12 +83,20 @@ impl RedisStore {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(params: RedisParams, codec: Codec) -> Self {
-        let tasks = TaskTracker::new();
-        let params = Arc::new(params);
-        let open = |number| Lane::open(Arc::clone(&params), number, &tasks);
+        let (tasks, params) = (TaskTracker::new(), Arc::new(params));
+        let shared = Shared::new(Arc::clone(&params));
+        let open = |number| Lane::open(&shared, Who::Connection(number), &tasks);
         let (small, big) = ((1..=params.connections).map(open).collect(), open(0));
         let keys = Keys::new(params.key_prefix.clone());
-        Self { params, keys, codec, small, big, next: AtomicUsize::new(0) }
+        let replicated = Replicated::open(&shared, &tasks);
+        let (next, watched) = (AtomicUsize::new(0), OnceLock::new());
+        Self { params, keys, codec, small, big, next, replicated, shared, tasks, watched }
+    }
+
+    /// What it has met since its start.
+    #[must_use]
+    pub fn stats(&self) -> RedisStats {
+        self.shared.health.stats()
     }
 
     /// A connection for what is small: they take turns.
@@ -89,27 +111,7 @@ impl RedisStore {
 
     /// Calls, within the timeout and what `bytes` take.
     async fn call<T: FromRedisValue>(&self, lane: &Lane, call: &Call, bytes: usize) -> Result<T, StoreError> {
-        let patience = self.params.timeout + transfer_time(bytes);
-        let deadline = Instant::now() + patience;
-        let no_answer = || unavailable(format!("no answer within {} ms", patience.as_millis()));
-        let mut live = match tokio::time::timeout_at(deadline, lane.live()).await {
-            Ok(live) => live.map_err(unavailable)?,
-            Err(_) => return Err(unavailable(format!("no connection within {} ms", patience.as_millis()))),
-        };
-        match tokio::time::timeout_at(deadline, call.run(&mut live.connection)).await {
-            Ok(Ok(value)) => {
-                lane.heard(&live);
-                redis::from_redis_value(value).map_err(|error| unavailable(RedisError::from(error)))
-            }
-            Ok(Err(error)) => {
-                lane.failed(&live, &error);
-                Err(judged(error))
-            }
-            Err(_) => {
-                lane.unanswered(&live);
-                Err(no_answer())
-            }
-        }
+        lane.call(call, self.params.timeout + transfer_time(bytes)).await
     }
 
     fn entry(&self, id: &RequestId, now_ms: u64, record: &[u8]) -> Result<Entry, StoreError> {
@@ -132,7 +134,7 @@ impl RedisStore {
         call: &Call,
     ) -> Result<(Insert, Option<CallerHash>), StoreError> {
         loop {
-            let reply: (u64, Option<Vec<u8>>, Option<usize>) = self.call(self.small(), call, 0).await?;
+            let reply = self.claim(id, call).await?;
             let (now, Some(record), Some(bytes)) = reply else { return Ok((Insert::Inserted, None)) };
             let whole = if record.len() == bytes {
                 Some((now, record))
@@ -192,9 +194,16 @@ impl RedisStore {
 #[async_trait]
 impl Store for RedisStore {
     async fn setup(&self) -> Result<(), StoreError> {
-        let mut connection = Connection::open(&self.params).await.map_err(unavailable)?;
-        redis::cmd("PING").query_async::<Value>(&mut connection).await.map_err(unavailable)?;
-        Ok(())
+        // By a connection of its own: it knows why there is none.
+        let mut connection = Connection::open(&self.params).await.map_err(judged)?;
+        Call::on_every_primary(&["PING"]).run(&mut connection).await.map_err(judged)?;
+        let lane = Lane::open(&self.shared, Who::Watch, &self.tasks);
+        let mut watch = Watch::new(&self.shared, &self.keys, lane);
+        watch.begin().await?;
+        self.rehearse().await?;
+        let ended = CancellationToken::new();
+        watch.go_on(&self.tasks, ended.clone());
+        self.watched.set(ended.drop_guard()).map_err(|_| unavailable("it was set up already"))
     }
 
     async fn lookup(&self, id: &RequestId) -> Result<Option<Entry>, StoreError> {
@@ -334,7 +343,7 @@ impl Store for RedisStore {
     }
 
     fn troubles(&self) -> Vec<Trouble> {
-        Vec::new()
+        self.shared.health.troubles()
     }
 }
 
@@ -365,6 +374,9 @@ fn corrupt(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreE
 /// What a server's refusal means.
 fn judged(error: RedisError) -> StoreError {
     let detail = error.detail().unwrap_or_default();
+    if let Some(mend) = refusal(&error, detail) {
+        return StoreError::Unfit(format!("{mend} ({error})"));
+    }
     if error.code() == Some("OOM") || detail.contains("OOM command not allowed") {
         return StoreError::OutOfMemory;
     }
@@ -375,4 +387,21 @@ fn judged(error: RedisError) -> StoreError {
         }
         None => unavailable(error),
     }
+}
+
+/// How to mend what the server does not let this user do.
+fn refusal(error: &RedisError, detail: &str) -> Option<&'static str> {
+    let code = error.code();
+    if error.kind() == ErrorKind::AuthenticationFailed || code == Some("WRONGPASS") {
+        return Some("it refuses the user or the password; look at `username` and the password");
+    }
+    if code == Some("NOAUTH") {
+        return Some("it asks for a password; set `password_file` or `password_env`, and `username`");
+    }
+    // Inside scripts: of Redis 7, and of what came before.
+    let in_script = ["ACL failure in script", "The user executing the script"];
+    let is_forbidden = error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+        || in_script.iter().any(|said| detail.contains(said));
+    is_forbidden
+        .then_some("it forbids the user something that is needed; give it what docs/configuration.md lists")
 }

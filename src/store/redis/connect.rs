@@ -6,10 +6,13 @@
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{
+    MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr,
+};
 use redis::io::tcp::{TcpSettings, socket2};
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
     IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisFuture, RedisResult, TlsCertificates,
     TlsMode, Value,
 };
@@ -22,6 +25,9 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// How often the cluster's client sends a command again, to the node that it was told of.
 const CLUSTER_RETRIES: u32 = 3;
+
+const NOT_BY_NODES: (ErrorKind, &str) =
+    (ErrorKind::UnexpectedReturnType, "the answers of several servers do not tell whose they are");
 
 /// A connection that many share. Cheap to clone.
 #[derive(Clone)]
@@ -109,6 +115,39 @@ impl Connection {
             builder = builder.tls(TlsMode::Secure).certs(certificates(tls));
         }
         builder.build()?.get_async_connection().await.map(Self::Cluster)
+    }
+}
+
+impl Connection {
+    /// Sends to every server that has keys, and lists what they answer.
+    pub(super) async fn ask_every_primary(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::Server(connection) => {
+                Ok(Value::Array(vec![connection.send_packed_command(command).await?]))
+            }
+            Self::Cluster(connection) => {
+                let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                let answers = connection.route_command(command.clone(), everywhere).await?;
+                let answers = answers.into_map_iter().map_err(|_| NOT_BY_NODES)?;
+                Ok(Value::Array(answers.map(|(_, answer)| answer).collect()))
+            }
+        }
+    }
+
+    /// Sends two commands by one connection, the second directly behind the first, to the server that has `key`.
+    pub(super) async fn send_both(&mut self, key: &str, first: &Cmd, second: &Cmd) -> RedisResult<Value> {
+        let mut both = redis::pipe();
+        both.add_command(first.clone()).add_command(second.clone());
+        let answers = match self {
+            Self::Server(connection) => connection.send_packed_commands(&both, 0, 2).await?,
+            Self::Cluster(connection) => {
+                let primary = Route::with_slot(Slot::for_key(key), SlotAddr::Master);
+                let there = SingleNodeRoutingInfo::SpecificNode(primary);
+                connection.route_pipeline(both, 0, 2, there).await?
+            }
+        };
+        let answers: RedisResult<Vec<Value>> = answers.into_iter().map(Value::extract_error).collect();
+        Ok(Value::Array(answers?))
     }
 }
 

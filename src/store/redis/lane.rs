@@ -1,19 +1,22 @@
 //! A connection that is always there, or on its way.
 //!
-//! Owns reconnecting: one task a lane dials, with pauses that grow and are never the same on two replicas, and says so once.
-//! Whoever needs the connection meanwhile waits for it as long as his own deadline allows.
+//! Owns reconnecting: one task a lane dials, with pauses that grow and are never the same on two replicas.
+//! Whoever needs the connection meanwhile waits for it as long as his own deadline allows, and not beside too many others.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisError, RedisResult, ServerErrorKind};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use redis::{FromRedisValue, RedisError, ServerErrorKind};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
 
 use super::connect::Connection;
+use super::health::{Health, Who};
 use super::params::RedisParams;
+use super::script::Call;
+use super::{judged, unavailable};
+use crate::store::StoreError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -21,46 +24,113 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A connection on which nothing came back for so long, though something was asked, is given up.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// What the connections of a store have in common.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) params: Arc<RedisParams>,
+    pub(super) health: Arc<Health>,
+    /// Those who may wait for a connection, on all lanes together.
+    pub(super) waiting: Arc<Semaphore>,
+}
+
 /// A connection and its keeper.
 pub(super) struct Lane {
     current: watch::Receiver<Option<Live>>,
     /// The generations up to which connections were found to be broken.
     broken: watch::Sender<u64>,
+    waiting: Arc<Semaphore>,
 }
 
 /// A connection that was not found to be broken yet.
 #[derive(Clone)]
-pub(super) struct Live {
-    pub(super) connection: Connection,
+struct Live {
+    connection: Connection,
     generation: u64,
     heard: watch::Sender<Instant>,
 }
 
+/// Gives the connection up when dropped before the answer came.
+struct Alone<'a> {
+    lane: &'a Lane,
+    live: Option<Live>,
+}
+
+impl Shared {
+    pub(super) fn new(params: Arc<RedisParams>) -> Self {
+        let waiting = Arc::new(Semaphore::new(params.max_waiting.min(Semaphore::MAX_PERMITS)));
+        Self { params, health: Arc::default(), waiting }
+    }
+}
+
 impl Lane {
     /// A lane whose keeper runs on `tasks` until the lane is dropped.
-    pub(super) fn open(params: Arc<RedisParams>, number: usize, tasks: &TaskTracker) -> Self {
+    pub(super) fn open(shared: &Shared, who: Who, tasks: &TaskTracker) -> Self {
         let (live, current) = watch::channel(None);
         let (broken, found_broken) = watch::channel(0);
-        drop(tasks.spawn(keep(params, number, live, found_broken)));
-        Self { current, broken }
+        let waiting = Arc::clone(&shared.waiting);
+        drop(tasks.spawn(keep(shared.clone(), who, live, found_broken)));
+        Self { current, broken, waiting }
     }
 
-    /// The connection, as soon as there is one. To be bounded by the caller.
-    pub(super) async fn live(&self) -> RedisResult<Live> {
-        let mut current = self.current.clone();
-        match current.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(live)) => Ok(live.clone()),
-            Ok(None) | Err(_) => Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into()),
+    /// Calls, and waits as long as `patience` allows.
+    pub(super) async fn call<T: FromRedisValue>(
+        &self,
+        call: &Call,
+        patience: Duration,
+    ) -> Result<T, StoreError> {
+        let deadline = Instant::now() + patience;
+        let mut live = self.live(deadline, patience).await?;
+        match timeout_at(deadline, call.run(&mut live.connection)).await {
+            Ok(Ok(value)) => {
+                live.heard.send_replace(Instant::now());
+                redis::from_redis_value(value).map_err(|error| unavailable(RedisError::from(error)))
+            }
+            Ok(Err(error)) => {
+                self.failed(&live, &error);
+                Err(judged(error))
+            }
+            Err(_) => {
+                self.unanswered(&live);
+                Err(unavailable(format!("no answer within {} ms", patience.as_millis())))
+            }
         }
     }
 
-    /// To be told of every answer.
-    pub(super) fn heard(&self, live: &Live) {
-        live.heard.send_replace(Instant::now());
+    /// The same where nobody else uses the lane, and nobody must who comes before the answer.
+    pub(super) async fn call_alone<T: FromRedisValue>(
+        &self,
+        call: &Call,
+        patience: Duration,
+    ) -> Result<T, StoreError> {
+        let live = self.live(Instant::now() + patience, patience).await?;
+        let mut alone = Alone { lane: self, live: Some(live) };
+        let answered = self.call(call, patience).await;
+        if !matches!(answered, Err(StoreError::Unavailable(_))) {
+            alone.live = None;
+        }
+        answered
+    }
+
+    /// The connection, as soon as there is one.
+    async fn live(&self, deadline: Instant, patience: Duration) -> Result<Live, StoreError> {
+        if let Some(live) = self.current.borrow().as_ref() {
+            return Ok(live.clone());
+        }
+        let _place = self
+            .waiting
+            .try_acquire()
+            .map_err(|_| unavailable("no connection, and too many wait for one"))?;
+        let mut current = self.current.clone();
+        match timeout_at(deadline, current.wait_for(Option::is_some)).await {
+            Ok(found) => {
+                found.ok().and_then(|found| found.clone()).ok_or_else(|| unavailable("it has ended"))
+            }
+            Err(_) => Err(unavailable(format!("no connection within {} ms", patience.as_millis()))),
+        }
     }
 
     /// To be told of every error. The connection is given up if it is the cause.
-    pub(super) fn failed(&self, live: &Live, error: &RedisError) {
+    fn failed(&self, live: &Live, error: &RedisError) {
         let demoted = matches!(
             error.kind(),
             redis::ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
@@ -71,7 +141,7 @@ impl Lane {
     }
 
     /// To be told when an answer did not come in time.
-    pub(super) fn unanswered(&self, live: &Live) {
+    fn unanswered(&self, live: &Live) {
         if live.heard.borrow().elapsed() >= SILENCE {
             self.give_up(live);
         }
@@ -86,16 +156,24 @@ impl Lane {
     }
 }
 
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        if let Some(live) = self.live.take() {
+            self.lane.give_up(&live);
+        }
+    }
+}
+
 async fn keep(
-    params: Arc<RedisParams>,
-    number: usize,
+    shared: Shared,
+    who: Who,
     current: watch::Sender<Option<Live>>,
     mut broken: watch::Receiver<u64>,
 ) {
     let (heard, _) = watch::channel(Instant::now());
     for generation in 1.. {
         let connection = tokio::select! {
-            connection = reconnect(&params, number) => connection,
+            connection = reconnect(&shared, who) => connection,
             () = current.closed() => return,
         };
         heard.send_replace(Instant::now());
@@ -107,22 +185,15 @@ async fn keep(
     }
 }
 
-async fn reconnect(params: &RedisParams, number: usize) -> Connection {
+async fn reconnect(shared: &Shared, who: Who) -> Connection {
     let mut pause = FIRST_PAUSE;
-    let mut told = false;
     loop {
-        match Connection::open(params).await {
+        match Connection::open(&shared.params).await {
             Ok(connection) => {
-                if told {
-                    info!(connection = number, "the store is connected again");
-                }
+                shared.health.found(who);
                 return connection;
             }
-            Err(error) if !told => {
-                warn!(connection = number, %error, "the store is not reached; it is tried again and again");
-                told = true;
-            }
-            Err(_) => {}
+            Err(error) => shared.health.lost(who, &error),
         }
         sleep(jittered(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -64,6 +64,15 @@ impl Keys {
         format!("{}{{{bucket:02x}}}:open", self.prefix)
     }
 
+    /// What is lost with the records: one for all, or one for each bucket where they lie on several servers.
+    pub(super) fn epochs(&self, of_each_bucket: bool) -> Vec<String> {
+        if of_each_bucket {
+            (0..BUCKETS).map(|bucket| format!("{}{{{bucket:02x}}}:epoch", self.prefix)).collect()
+        } else {
+            vec![format!("{}epoch", self.prefix)]
+        }
+    }
+
     /// Where settlements that someone waits for, and releases, are made known.
     pub(super) fn channel(&self) -> String {
         format!("{}events", self.prefix)

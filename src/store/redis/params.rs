@@ -22,6 +22,16 @@ pub struct RedisParams {
     pub timeout: Duration,
     /// How long connecting, TLS and login included, may take.
     pub connect_timeout: Duration,
+    /// How many operations may wait for a connection while there is none.
+    pub max_waiting: usize,
+    /// How many replicas have to have a claim before its request is sent.
+    pub wait_replicas: u32,
+    /// How long they may take.
+    pub wait_timeout: Duration,
+    /// How many claims may wait for them at once, each on a connection of its own.
+    pub wait_connections: usize,
+    /// How often the server is looked after.
+    pub watch_interval: Duration,
 }
 
 /// The servers.

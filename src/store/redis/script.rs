@@ -4,9 +4,11 @@
 //! that writes may be sent again: the owner's token in the record says that it was made already.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use redis::aio::ConnectionLike;
-use redis::{Arg, Cmd, ErrorKind, RedisResult, ServerErrorKind, ToRedisArgs, Value};
+use redis::{Arg, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value};
+
+use super::connect::Connection;
 
 /// What a script that cannot read a record says, before the format's number.
 pub(super) const UNKNOWN_FORMAT: &str = "ONCEGATE-FORMAT ";
@@ -36,9 +38,22 @@ script!(UPDATE, "update.lua");
 script!(WAIT, "wait.lua");
 
 /// A script, or a command of the server's own, with its keys and arguments.
+#[derive(Clone)]
 pub(super) struct Call {
     text: &'static str,
     command: Cmd,
+    way: Way,
+}
+
+/// Who carries a call out.
+#[derive(Clone)]
+enum Way {
+    /// The server that has its key.
+    Once,
+    /// Every server that has keys; the answer lists theirs.
+    EveryPrimary,
+    /// The server that has `key`. The answer is a pair: the call's, and the number of replicas that have it.
+    Awaiting { key: String, wait: Cmd },
 }
 
 impl Script {
@@ -53,7 +68,7 @@ impl Script {
         for key in keys {
             by_hash.arg(key);
         }
-        Call { text: self.text, command: by_hash }
+        Call { text: self.text, command: by_hash, way: Way::Once }
     }
 }
 
@@ -62,7 +77,14 @@ impl Call {
     pub(super) fn native(name: &'static str, key: &str) -> Self {
         let mut command = redis::cmd(name);
         command.arg(key);
-        Self { text: "", command }
+        Self { text: "", command, way: Way::Once }
+    }
+
+    /// A command that every server with keys is given.
+    pub(super) fn on_every_primary(words: &[&'static str]) -> Self {
+        let mut command = Cmd::new();
+        command.arg(words);
+        Self { text: "", command, way: Way::EveryPrimary }
     }
 
     pub(super) fn arg(mut self, argument: impl ToRedisArgs) -> Self {
@@ -70,12 +92,26 @@ impl Call {
         self
     }
 
-    pub(super) async fn run(&self, connection: &mut impl ConnectionLike) -> RedisResult<Value> {
-        match self.command.query_async(connection).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.by_text().query_async(connection).await
-            }
+    /// The same, followed by the question how many `replicas` have it, for which `patience` is waited.
+    pub(super) fn awaiting(self, key: &str, replicas: u32, patience: Duration) -> Self {
+        let mut wait = redis::cmd("WAIT");
+        // None at all would be for ever.
+        wait.arg(replicas).arg(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1));
+        Self { way: Way::Awaiting { key: key.to_owned(), wait }, ..self }
+    }
+
+    pub(super) async fn run(&self, connection: &mut Connection) -> RedisResult<Value> {
+        match self.send(&self.command, connection).await {
+            Err(error) if is_unknown(&error) => self.send(&self.by_text(), connection).await,
             answered => answered,
+        }
+    }
+
+    async fn send(&self, command: &Cmd, connection: &mut Connection) -> RedisResult<Value> {
+        match &self.way {
+            Way::Once => command.query_async(connection).await,
+            Way::EveryPrimary => connection.ask_every_primary(command).await,
+            Way::Awaiting { key, wait } => connection.send_both(key, command, wait).await,
         }
     }
 
@@ -89,4 +125,8 @@ impl Call {
         }
         by_text
     }
+}
+
+fn is_unknown(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
