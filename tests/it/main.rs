@@ -37,6 +37,8 @@ mod problems;
 mod proxy_protocol;
 mod readiness;
 mod real;
+mod redis_faults;
+mod redis_watch;
 mod replay;
 mod replicas;
 mod retention;

@@ -145,6 +145,21 @@ impl Sentinels {
         ended
     }
 
+    /// Has the sentinels put a replica in the primary's place, which lives on as a replica; returns who was the primary.
+    pub async fn switch_over(&mut self) -> SocketAddr {
+        let before = self.primary_address().await;
+        let done: String =
+            self.sentinels[0].command(&["SENTINEL", "FAILOVER", NAME]).await.expect("an answer");
+        assert_eq!(done, "OK");
+        eventually("there is another primary", async || self.primary_address().await != before).await;
+        before
+    }
+
+    /// One that is not the primary at the start.
+    pub fn replica(&self) -> &Server {
+        &self.servers[1]
+    }
+
     /// The server at an address, up or down: to start a former primary again.
     pub fn server_at(&mut self, address: SocketAddr) -> &mut Server {
         self.servers.iter_mut().find(|server| server.address() == address).expect("one of the set")
