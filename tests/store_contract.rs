@@ -1,5 +1,6 @@
 //! Every store keeps the contract. The memory store: under paused time, where leases end to the millisecond, and on several
 //! threads, where races are races. The Redis store: against real servers of every kind.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

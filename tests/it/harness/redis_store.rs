@@ -34,7 +34,7 @@ impl Way {
             "sentinel_master = \"{}\"\nsentinel_username = \"{USER}\"\nsentinel_password_file = \"password\"",
             set.name()
         );
-        Self::of(set.addresses(), &lines)
+        Self::of(set.sentinels().iter().map(Server::address), &lines)
     }
 
     pub fn to_cluster(cluster: &Cluster) -> Self {
