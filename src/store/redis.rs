@@ -127,6 +127,11 @@ impl RedisStore {
         record.map(|(now, record)| self.entry(id, now, &record)).transpose()
     }
 
+    /// What stands under `id`; why nothing can be added if nothing does.
+    async fn standing_or(&self, full: StoreError, id: &RequestId) -> Result<Insert, StoreError> {
+        self.read(self.small(), id, 0).await?.map(Insert::Exists).ok_or(full)
+    }
+
     /// What came of an insert, and whose the entry that stands there is counted as.
     async fn try_insert(
         &self,
@@ -225,12 +230,13 @@ impl Store for RedisStore {
         let Some(CallerShare { caller, max_entries }) = claim.share else {
             return self.try_insert(id, &call).await.map(|(insert, _)| insert);
         };
-        let place = self.take_place(id, &caller, max_entries, claim).await?;
-        if place == Place::Full {
+        let place = match self.take_place(id, &caller, max_entries, claim).await {
+            Ok(place @ (Place::Taken | Place::Had)) => place,
             // What the caller has already, or someone else has, is known to him all the same.
-            let standing = self.read(self.small(), id, 0).await?;
-            return standing.map(Insert::Exists).ok_or(StoreError::CallerFull { max_entries });
-        }
+            Ok(Place::Full) => return self.standing_or(StoreError::CallerFull { max_entries }, id).await,
+            Err(full @ StoreError::OutOfMemory) => return self.standing_or(full, id).await,
+            Err(error) => return Err(error),
+        };
         let (insert, counted_as) = self.try_insert(id, &call).await?;
         if place == Place::Taken && matches!(insert, Insert::Exists(_)) && counted_as != Some(caller) {
             self.give_place_back(id, &caller).await?;

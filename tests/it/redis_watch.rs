@@ -60,16 +60,7 @@ async fn the_permissions_in_the_documentation_are_enough_and_none_of_them_is_nee
     let permissions = documented_permissions();
     assert!(permissions.len() > 20, "{permissions:?}");
     // Reconnecting and other versions need these; a server does not tell a lack of them.
-    let unseen = [
-        "+client|setinfo",
-        "+config|get",
-        "+select",
-        "+role",
-        "+wait",
-        "+cluster|slots",
-        "+subscribe",
-        "+unsubscribe",
-    ];
+    let unseen = ["+config|get", "+select", "+role", "+wait", "+cluster|slots", "+subscribe", "+unsubscribe"];
     for make in Make::here() {
         let server = Launch::of(make).start().await;
         let way = Way::to_server(&server);

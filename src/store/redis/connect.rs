@@ -121,17 +121,16 @@ impl Connection {
 impl Connection {
     /// Sends to every server that has keys, and lists what they answer.
     pub(super) async fn ask_every_primary(&mut self, command: &Cmd) -> RedisResult<Value> {
-        match self {
-            Self::Server(connection) => {
-                Ok(Value::Array(vec![connection.send_packed_command(command).await?]))
-            }
+        let answers = match self {
+            Self::Server(connection) => vec![connection.send_packed_command(command).await?],
             Self::Cluster(connection) => {
                 let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
                 let answers = connection.route_command(command.clone(), everywhere).await?;
                 let answers = answers.into_map_iter().map_err(|_| NOT_BY_NODES)?;
-                Ok(Value::Array(answers.map(|(_, answer)| answer).collect()))
+                answers.map(|(_, answer)| answer).collect()
             }
-        }
+        };
+        listed(answers)
     }
 
     /// Sends two commands by one connection, the second directly behind the first, to the server that has `key`.
@@ -146,8 +145,7 @@ impl Connection {
                 connection.route_pipeline(both, 0, 2, there).await?
             }
         };
-        let answers: RedisResult<Vec<Value>> = answers.into_iter().map(Value::extract_error).collect();
-        Ok(Value::Array(answers?))
+        listed(answers)
     }
 }
 
@@ -177,6 +175,12 @@ impl ConnectionLike for Connection {
             Self::Cluster(connection) => connection.get_db(),
         }
     }
+}
+
+/// The answers as one, or the first refusal among them.
+fn listed(answers: Vec<Value>) -> RedisResult<Value> {
+    let answers: RedisResult<Vec<Value>> = answers.into_iter().map(Value::extract_error).collect();
+    answers.map(Value::Array)
 }
 
 fn address(node: &Node, tls: Option<&TlsParams>) -> ConnectionAddr {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{FromRedisValue, RedisError, ServerErrorKind};
+use redis::{FromRedisValue, RedisError, ServerErrorKind, Value};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -52,7 +52,7 @@ struct Live {
 /// Gives the connection up when dropped before the answer came.
 struct Alone<'a> {
     lane: &'a Lane,
-    live: Option<Live>,
+    is_answered: bool,
 }
 
 impl Shared {
@@ -72,48 +72,57 @@ impl Lane {
         Self { current, broken, waiting }
     }
 
-    /// Calls, and waits as long as `patience` allows.
+    /// Calls, and waits as long as `patience` allows. What a connection that has just broken may have carried is sent again by
+    /// the next one: every call bears that.
     pub(super) async fn call<T: FromRedisValue>(
         &self,
         call: &Call,
         patience: Duration,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + patience;
-        let mut live = self.live(deadline, patience).await?;
-        match timeout_at(deadline, call.run(&mut live.connection)).await {
-            Ok(Ok(value)) => {
-                live.heard.send_replace(Instant::now());
-                redis::from_redis_value(value).map_err(|error| unavailable(RedisError::from(error)))
-            }
-            Ok(Err(error)) => {
-                self.failed(&live, &error);
-                Err(judged(error))
-            }
-            Err(_) => {
-                self.unanswered(&live);
-                Err(unavailable(format!("no answer within {} ms", patience.as_millis())))
-            }
+        let mut live = self.live(0, deadline).await?;
+        let mut answered = self.ask(&mut live, call, deadline).await;
+        if answered.is_err() && self.is_broken(&live) && Instant::now() < deadline {
+            live = self.live(live.generation, deadline).await?;
+            answered = self.ask(&mut live, call, deadline).await;
         }
+        redis::from_redis_value(answered?).map_err(|error| unavailable(RedisError::from(error)))
     }
 
-    /// The same where nobody else uses the lane, and nobody must who comes before the answer.
+    /// The same where nobody else uses the lane, and nobody may who comes before the answer: if it does not come, whoever
+    /// calls next has another connection.
     pub(super) async fn call_alone<T: FromRedisValue>(
         &self,
         call: &Call,
         patience: Duration,
     ) -> Result<T, StoreError> {
-        let live = self.live(Instant::now() + patience, patience).await?;
-        let mut alone = Alone { lane: self, live: Some(live) };
+        let mut alone = Alone { lane: self, is_answered: false };
         let answered = self.call(call, patience).await;
-        if !matches!(answered, Err(StoreError::Unavailable(_))) {
-            alone.live = None;
-        }
+        alone.is_answered = !matches!(answered, Err(StoreError::Unavailable(_)));
         answered
     }
 
-    /// The connection, as soon as there is one.
-    async fn live(&self, deadline: Instant, patience: Duration) -> Result<Live, StoreError> {
-        if let Some(live) = self.current.borrow().as_ref() {
+    async fn ask(&self, live: &mut Live, call: &Call, deadline: Instant) -> Result<Value, StoreError> {
+        match timeout_at(deadline, call.run(&mut live.connection)).await {
+            Ok(Ok(value)) => {
+                live.heard.send_replace(Instant::now());
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                self.failed(live, &error);
+                Err(judged(error))
+            }
+            Err(_) => {
+                self.unanswered(live);
+                Err(unavailable("no answer in time"))
+            }
+        }
+    }
+
+    /// A connection after that of this generation, as soon as there is one.
+    async fn live(&self, after: u64, deadline: Instant) -> Result<Live, StoreError> {
+        let is_next = |live: &Option<Live>| live.as_ref().is_some_and(|live| live.generation > after);
+        if let Some(live) = self.current.borrow().as_ref().filter(|live| live.generation > after) {
             return Ok(live.clone());
         }
         let _place = self
@@ -121,11 +130,11 @@ impl Lane {
             .try_acquire()
             .map_err(|_| unavailable("no connection, and too many wait for one"))?;
         let mut current = self.current.clone();
-        match timeout_at(deadline, current.wait_for(Option::is_some)).await {
+        match timeout_at(deadline, current.wait_for(is_next)).await {
             Ok(found) => {
                 found.ok().and_then(|found| found.clone()).ok_or_else(|| unavailable("it has ended"))
             }
-            Err(_) => Err(unavailable(format!("no connection within {} ms", patience.as_millis()))),
+            Err(_) => Err(unavailable("no connection in time")),
         }
     }
 
@@ -147,6 +156,10 @@ impl Lane {
         }
     }
 
+    fn is_broken(&self, live: &Live) -> bool {
+        *self.broken.borrow() >= live.generation
+    }
+
     fn give_up(&self, live: &Live) {
         self.broken.send_if_modified(|broken| {
             let newly = *broken < live.generation;
@@ -158,8 +171,8 @@ impl Lane {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        if let Some(live) = self.live.take() {
-            self.lane.give_up(&live);
+        if let (false, Some(live)) = (self.is_answered, self.lane.current.borrow().as_ref()) {
+            self.lane.give_up(live);
         }
     }
 }

@@ -8,8 +8,10 @@ for i = 1, #ARGV, 3 do
       redis.call('ZREM', KEYS[1], ARGV[i])
     else
       local gone_in = tonumber(ARGV[i + 2])
+      -- First what a server that is out of memory allows: a script that has written may go on.
+      local expires_at = now + math.max(redis.call('PTTL', KEYS[1]), gone_in + 1)
+      redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', expires_at))
       redis.call('ZADD', KEYS[1], string.format('%.1f', now + gone_in), ARGV[i])
-      if redis.call('PTTL', KEYS[1]) < gone_in then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', now + gone_in + 1)) end
     end
   end
 end
