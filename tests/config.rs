@@ -107,6 +107,24 @@ fn what_the_shipped_file_comments_out_is_the_default() {
 }
 
 #[test]
+fn what_the_shipped_file_says_of_redis_is_the_default() {
+    let examples =
+        ["url", "sentinel_master", "username", "password_file", "tls", "encryption_keys", "encrypt"];
+    let shipped = shipped();
+    let lines = shipped.lines().filter_map(|line| line.strip_prefix("#   "));
+    let told: Vec<&str> = lines
+        .filter(|line| line.split_once(" = ").is_none_or(|(name, _)| !examples.contains(&name)))
+        .collect();
+    assert!(told.len() > 12 && told.first() == Some(&"[store.redis]"), "{told:#?}");
+    let shared = shipped.replace("kind = \"memory\"", "kind = \"redis\"\nurl = \"redis://127.0.0.1\"");
+    let settings = |redis: &str| {
+        let loaded = config::parse(&format!("{shared}\n{redis}"), "proxy.toml");
+        format!("{:#?}", loaded.unwrap_or_else(|mistakes| panic!("{mistakes}")).settings)
+    };
+    assert_eq!(settings(&told.join("\n")), settings(""));
+}
+
+#[test]
 fn what_the_shipped_file_writes_out_is_the_default_too() {
     let least = r#"
         admin.listen = "127.0.0.1:9090"
