@@ -85,6 +85,10 @@ pub(super) const STORE_WAIT_TIMEOUT: Duration = Duration::from_millis(250);
 pub(super) const WAIT_CONNECTIONS: usize = 32;
 /// `[store.redis] watch_interval`.
 pub(super) const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// `[store.redis] cache_max_bytes`: of copies of answers.
+pub(super) const STORE_CACHE_BYTES: u64 = 64 * MIB;
+/// `[store.redis] cache_ttl`: most retries come within it.
+pub(super) const STORE_CACHE_TTL: Duration = Duration::from_secs(10);
 /// `[store] timeout`: of one operation.
 pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(250);
 /// `[store] settle_retry`: also the most that it may be.

@@ -322,6 +322,8 @@ fn write_redis(redis: &RedisParams, records: &CodecParams, out: &mut String) -> 
         writeln!(out, "  wait_connections = {}", redis.wait_connections)?;
     }
     writeln!(out, "  watch_interval = \"{}\"", wording::duration(redis.watch_interval))?;
+    writeln!(out, "  cache_max_bytes = \"{}\"", wording::size(redis.cache_max_bytes))?;
+    writeln!(out, "  cache_ttl = \"{}\"", wording::duration(redis.cache_ttl))?;
     writeln!(out, "  compress_above = \"{}\"", wording::size(records.compress_above_bytes))?;
     for key in &records.encryption_keys {
         writeln!(out, "  encryption_keys: id = \"{}\", file = \"{}\"", key.id, key.file.display())?;

@@ -12,7 +12,7 @@ use super::defaults;
 use super::reader::{Item, Section, Setting};
 use super::records::records;
 use super::report::Report;
-use super::values::{DAY, MILLISECOND, SECOND, count, duration, flag, one_or_some_of, text, text_as};
+use super::values::{DAY, MILLISECOND, SECOND, count, duration, flag, one_or_some_of, size, text, text_as};
 use super::wording;
 use crate::store::codec::CodecParams;
 use crate::store::redis::params::{Login, Node, Password, RedisParams, TlsParams, Topology};
@@ -65,6 +65,9 @@ pub(super) fn redis(
     let connections = section.read("connections", defaults::STORE_CONNECTIONS, count(1..=64)).value;
     let connect_timeout =
         section.read("connect_timeout", defaults::STORE_CONNECT_TIMEOUT, duration(MILLISECOND..=DAY)).value;
+    let cache_max_bytes =
+        section.read("cache_max_bytes", defaults::STORE_CACHE_BYTES, size(0..=u64::MAX)).value;
+    let cache_ttl = section.read("cache_ttl", defaults::STORE_CACHE_TTL, duration(MILLISECOND..=DAY)).value;
     let records = records(&mut section, folder);
     let faults = faults(&mut section, timeout, lease, report);
     section.finish();
@@ -123,6 +126,8 @@ pub(super) fn redis(
         wait_timeout: faults.wait_timeout,
         wait_connections: faults.wait_connections,
         watch_interval: faults.watch_interval,
+        cache_max_bytes,
+        cache_ttl,
     };
     Some((servers, records))
 }

@@ -9,43 +9,51 @@
 //! before the last writes were copied) forgets keys.
 
 mod connect;
+mod events;
 mod health;
 mod info;
 mod lane;
 mod layout;
+mod near;
 pub mod params;
 mod replicated;
 mod script;
 mod shares;
+mod waiters;
 mod watch;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use params::{Login, Node, Password, RedisParams, TlsParams, Topology};
 
 use self::connect::Connection;
+use self::events::Listener;
 pub use self::health::RedisStats;
 use self::health::Who;
-use self::lane::{Lane, Shared, jittered};
+use self::lane::{Lane, Shared};
 use self::layout::{
     BUCKETS, COMPLETED, Head, Keys, SHARED, UNKNOWN, bucket, from_hex, hex, millis, system_time, token,
 };
+use self::near::Near;
 use self::replicated::Replicated;
-use self::script::{Call, INSERT, LIST, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE, WAIT};
+use self::script::{Call, INSERT, LIST, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE};
 use self::shares::Place;
+use self::waiters::Waiters;
 use self::watch::Watch;
-use super::codec::{Codec, CodecError};
+use super::codec::{Claimed, Codec, CodecError};
 use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
-use crate::idempotency::{CallerHash, CallerShare, Claim, Entry, Fingerprint, Outcome, Owner, RequestId};
+use crate::idempotency::{
+    CallerHash, CallerShare, Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State,
+};
 use crate::store::transition::Transition;
 
 /// A record with more bytes than this travels on a connection of its own, so that claims do not wait behind it.
@@ -53,9 +61,6 @@ const SMALL_BYTES: usize = 64 * 1024;
 
 /// What a connection carries at the least: a big record gets its size's worth of time beside the timeout.
 const BYTES_PER_SECOND: u64 = 10 * 1024 * 1024;
-
-/// How often a waiter looks at the longest, should nobody tell it.
-const POLL: Duration = Duration::from_millis(100);
 
 /// A page of the list has at most so many entries, whatever was asked for.
 const MAX_PAGE_ENTRIES: usize = 1_000;
@@ -73,6 +78,9 @@ pub struct RedisStore {
     shared: Shared,
     tasks: TaskTracker,
     watched: OnceLock<DropGuard>,
+    near: Arc<Near>,
+    waiters: Arc<Waiters>,
+    _listening: DropGuard,
 }
 
 impl RedisStore {
@@ -90,7 +98,31 @@ impl RedisStore {
         let keys = Keys::new(params.key_prefix.clone());
         let replicated = Replicated::open(&shared, &tasks);
         let (next, watched) = (AtomicUsize::new(0), OnceLock::new());
-        Self { params, keys, codec, small, big, next, replicated, shared, tasks, watched }
+        let near = Arc::new(Near::new(params.cache_max_bytes, params.cache_ttl));
+        let (waiters, ended) = (Arc::new(Waiters::new()), CancellationToken::new());
+        let listener = Listener {
+            params: Arc::clone(&params),
+            channel: keys.channel().to_owned(),
+            near: Arc::clone(&near),
+            waiters: Arc::clone(&waiters),
+        };
+        drop(tasks.spawn(ended.clone().run_until_cancelled_owned(listener.listen_forever())));
+        let _listening = ended.drop_guard();
+        Self {
+            params,
+            keys,
+            codec,
+            small,
+            big,
+            next,
+            replicated,
+            shared,
+            tasks,
+            watched,
+            near,
+            waiters,
+            _listening,
+        }
     }
 
     /// What it has met since its start.
@@ -123,8 +155,11 @@ impl RedisStore {
     }
 
     async fn read(&self, lane: &Lane, id: &RequestId, bytes: usize) -> Result<Option<Entry>, StoreError> {
-        let record = self.record(lane, id, bytes).await?;
-        record.map(|(now, record)| self.entry(id, now, &record)).transpose()
+        let asking = self.near.asking(id);
+        let Some((now, record)) = self.record(lane, id, bytes).await? else { return Ok(None) };
+        let entry = self.entry(id, now, &record)?;
+        self.near.keep(id, &entry, system_time(now), asking);
+        Ok(Some(entry))
     }
 
     /// What stands under `id`; why nothing can be added if nothing does.
@@ -139,6 +174,7 @@ impl RedisStore {
         call: &Call,
     ) -> Result<(Insert, Option<CallerHash>), StoreError> {
         loop {
+            let asking = self.near.asking(id);
             let reply = self.claim(id, call).await?;
             let (now, Some(record), Some(bytes)) = reply else { return Ok((Insert::Inserted, None)) };
             let whole = if record.len() == bytes {
@@ -149,6 +185,7 @@ impl RedisStore {
             // What has expired or was released in between left the key free.
             if let Some((now, record)) = whole {
                 let (entry, counted_as) = layout::entry(&self.codec, id, now, &record).map_err(corrupt)?;
+                self.near.keep(id, &entry, system_time(now), asking);
                 return Ok((Insert::Exists(entry), counted_as));
             }
         }
@@ -212,10 +249,16 @@ impl Store for RedisStore {
     }
 
     async fn lookup(&self, id: &RequestId) -> Result<Option<Entry>, StoreError> {
+        if let Some(entry) = self.near.get(id) {
+            return Ok(Some(entry));
+        }
         self.read(&self.big, id, 0).await
     }
 
     async fn insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError> {
+        if let Some(entry) = self.near.get(id) {
+            return Ok(Insert::Exists(entry));
+        }
         let flags = if claim.share.is_some() { SHARED } else { 0 };
         let call = INSERT
             .on([&self.keys.record(id), &self.keys.open(bucket(id))])
@@ -262,7 +305,7 @@ impl Store for RedisStore {
             Outcome::Unknown(_) => UNKNOWN,
         };
         let record = self.codec.outcome(id, outcome, fingerprint).map_err(unavailable)?;
-        let bytes = record.len();
+        let (bytes, asking) = (record.len(), self.near.asking(id));
         let call = UPDATE
             .on([&self.keys.record(id), &self.keys.open(bucket(id))])
             .arg(&token(owner))
@@ -275,8 +318,13 @@ impl Store for RedisStore {
             self.call(self.lane(bytes), &call, bytes).await?;
         let expires_at = match (expires_at, standing) {
             (None, _) => return Ok(Update::Lost),
-            (Some(made), claim) if made > 0 => {
-                if let Some(caller) = claim.map(|claim| self.counted_as(id, &claim)).transpose()?.flatten() {
+            (Some(made), Some(claim)) if made > 0 => {
+                let claimed = self.codec.claimed(id, &claim).map_err(corrupt)?;
+                if let Some(entry) = answered(owner, &claimed, outcome, system_time(made)) {
+                    self.near.keep(id, &entry, system_time(now), asking);
+                }
+                self.waiters.wake(id);
+                if let Some(caller) = claimed.share {
                     self.place_settled(id, &caller, ttl).await?;
                 }
                 made
@@ -299,7 +347,11 @@ impl Store for RedisStore {
             .arg(&token(owner))
             .arg(hex(id))
             .arg(self.keys.channel());
-        let (removed, claim): (bool, Option<Vec<u8>>) = self.call(self.small(), &call, 0).await?;
+        let reply = self.call(self.small(), &call, 0).await;
+        // Even if no answer came: it may be gone.
+        self.near.released(id);
+        self.waiters.wake(id);
+        let (removed, claim): (bool, Option<Vec<u8>>) = reply?;
         if let Some(caller) = claim.map(|claim| self.counted_as(id, &claim)).transpose()?.flatten() {
             self.give_place_back(id, &caller).await?;
         }
@@ -307,6 +359,7 @@ impl Store for RedisStore {
     }
 
     async fn prune(&self) -> Result<u64, StoreError> {
+        self.near.tidy();
         let mut pruned = 0;
         for bucket in 0..BUCKETS {
             let (index, records) = (self.keys.open(bucket), self.keys.records(bucket));
@@ -322,14 +375,15 @@ impl Store for RedisStore {
     }
 
     async fn settled(&self, id: &RequestId, patience: Duration) -> Result<(), StoreError> {
+        let waiter = self.waiters.enter(*id);
         let waiting = async {
-            loop {
-                let call = WAIT.on([&self.keys.record(id)]);
-                let lease_ms: u64 = self.call(self.small(), &call, 0).await?;
-                if lease_ms == 0 {
-                    return Ok(());
+            tokio::select! {
+                biased;
+                () = waiter.woken() => Ok(()),
+                settled = self.ask_for_all(id, &waiter) => {
+                    waiter.wake_all();
+                    settled
                 }
-                sleep(jittered(POLL).min(Duration::from_millis(lease_ms))).await;
             }
         };
         timeout(patience, waiting).await.unwrap_or(Ok(()))
@@ -363,6 +417,15 @@ impl fmt::Debug for RedisStore {
 #[must_use]
 pub const fn transfer_time(bytes: usize) -> Duration {
     Duration::from_millis((bytes as u64).saturating_mul(1_000) / BYTES_PER_SECOND)
+}
+
+/// The entry as readers will see it, if it was settled with an answer. A fingerprint that the claim left open may have come with
+/// an earlier outcome: that, only the server knows.
+fn answered(owner: Owner, claimed: &Claimed, outcome: &Outcome, expires_at: SystemTime) -> Option<Entry> {
+    let Outcome::Completed(answer) = outcome else { return None };
+    let fingerprint = Some(claimed.fingerprint?);
+    let state = State::Completed { status: answer.status(), answer: Some(answer.clone()) };
+    Some(Entry { owner, caller: claimed.caller, fingerprint, state, expires_at: Some(expires_at) })
 }
 
 const fn write(made: bool) -> Write {

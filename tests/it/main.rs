@@ -38,6 +38,7 @@ mod proxy_protocol;
 mod readiness;
 mod real;
 mod redis_faults;
+mod redis_replicas;
 mod redis_watch;
 mod replay;
 mod replicas;

@@ -13,8 +13,8 @@ use redis::io::tcp::{TcpSettings, socket2};
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
-    IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisFuture, RedisResult, TlsCertificates,
-    TlsMode, Value,
+    IntoConnectionInfo as _, Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult,
+    TlsCertificates, TlsMode, Value,
 };
 use std::time::Duration;
 
@@ -41,59 +41,16 @@ pub(super) enum Connection {
 impl Connection {
     /// Connects, within `connect_timeout`.
     pub(super) async fn open(params: &RedisParams) -> RedisResult<Self> {
-        let timeout = params.connect_timeout;
-        match tokio::time::timeout(timeout, Self::dial(params)).await {
-            Ok(connected) => connected,
-            Err(_) => Err(std::io::Error::new(
-                std::io::ErrorKind::TimedOut,
-                format!("no connection within {} ms", timeout.as_millis()),
-            )
-            .into()),
-        }
+        within(params.connect_timeout, Self::dial(params)).await
     }
 
     async fn dial(params: &RedisParams) -> RedisResult<Self> {
+        if let Topology::Cluster(nodes) = &params.topology {
+            return Self::dial_cluster(params, nodes).await;
+        }
         // The deadline of an operation is the store's.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let tls = params.tls.as_ref();
-        let client = match &params.topology {
-            Topology::Standalone(node) => {
-                let settings = settings(&params.login).set_db(params.database.into());
-                let info = address(node, tls).into_connection_info()?;
-                let info: ConnectionInfo = info.set_redis_settings(settings).set_tcp_settings(tcp());
-                match tls {
-                    Some(tls) => Client::build_with_tls(info, certificates(tls))?,
-                    None => Client::open(info)?,
-                }
-            }
-            Topology::Sentinel { sentinels, master, login } => {
-                let sentinels = sentinels.iter().map(|node| address(node, tls));
-                let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
-                    .set_client_to_redis_db(params.database.into())
-                    .set_client_to_redis_tcp_settings(tcp())
-                    .set_client_to_sentinel_tcp_settings(tcp());
-                if let Some(username) = &params.login.username {
-                    builder = builder.set_client_to_redis_username(username);
-                }
-                if let Some(password) = &params.login.password {
-                    builder = builder.set_client_to_redis_password(password.reveal());
-                }
-                if let Some(username) = &login.username {
-                    builder = builder.set_client_to_sentinel_username(username);
-                }
-                if let Some(password) = &login.password {
-                    builder = builder.set_client_to_sentinel_password(password.reveal());
-                }
-                if let Some(tls) = tls {
-                    builder = builder
-                        .set_client_to_redis_tls_mode(TlsMode::Secure)
-                        .set_client_to_redis_certificates(certificates(tls))
-                        .set_client_to_sentinel_certificates(certificates(tls));
-                }
-                builder.build()?.async_get_client().await?
-            }
-            Topology::Cluster(nodes) => return Self::dial_cluster(params, nodes).await,
-        };
+        let client = client(params).await?;
         client.get_multiplexed_async_connection_with_config(&config).await.map(Self::Server)
     }
 
@@ -181,6 +138,73 @@ impl ConnectionLike for Connection {
 fn listed(answers: Vec<Value>) -> RedisResult<Value> {
     let answers: RedisResult<Vec<Value>> = answers.into_iter().map(Value::extract_error).collect();
     answers.map(Value::Array)
+}
+
+/// Bounds `connecting`.
+pub(super) async fn within<T>(
+    timeout: Duration,
+    connecting: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    match tokio::time::timeout(timeout, connecting).await {
+        Ok(connected) => connected,
+        Err(_) => Err(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("no connection within {} ms", timeout.as_millis()),
+        )
+        .into()),
+    }
+}
+
+/// What connects to one server: the only one, the one that the sentinels name, or any of those of a cluster.
+pub(super) async fn client(params: &RedisParams) -> RedisResult<Client> {
+    let tls = params.tls.as_ref();
+    match &params.topology {
+        Topology::Standalone(node) => one_server(params, node),
+        Topology::Cluster(nodes) => {
+            let any = getrandom::u32().map_or(0, |random| random as usize).checked_rem(nodes.len());
+            let node = any.and_then(|any| nodes.get(any));
+            one_server(
+                params,
+                node.ok_or_else(|| RedisError::from(std::io::Error::from(std::io::ErrorKind::NotFound)))?,
+            )
+        }
+        Topology::Sentinel { sentinels, master, login } => {
+            let sentinels = sentinels.iter().map(|node| address(node, tls));
+            let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
+                .set_client_to_redis_db(params.database.into())
+                .set_client_to_redis_tcp_settings(tcp())
+                .set_client_to_sentinel_tcp_settings(tcp());
+            if let Some(username) = &params.login.username {
+                builder = builder.set_client_to_redis_username(username);
+            }
+            if let Some(password) = &params.login.password {
+                builder = builder.set_client_to_redis_password(password.reveal());
+            }
+            if let Some(username) = &login.username {
+                builder = builder.set_client_to_sentinel_username(username);
+            }
+            if let Some(password) = &login.password {
+                builder = builder.set_client_to_sentinel_password(password.reveal());
+            }
+            if let Some(tls) = tls {
+                builder = builder
+                    .set_client_to_redis_tls_mode(TlsMode::Secure)
+                    .set_client_to_redis_certificates(certificates(tls))
+                    .set_client_to_sentinel_certificates(certificates(tls));
+            }
+            builder.build()?.async_get_client().await
+        }
+    }
+}
+
+fn one_server(params: &RedisParams, node: &Node) -> RedisResult<Client> {
+    let settings = settings(&params.login).set_db(params.database.into());
+    let info = address(node, params.tls.as_ref()).into_connection_info()?;
+    let info: ConnectionInfo = info.set_redis_settings(settings).set_tcp_settings(tcp());
+    match &params.tls {
+        Some(tls) => Client::build_with_tls(info, certificates(tls)),
+        None => Client::open(info),
+    }
 }
 
 fn address(node: &Node, tls: Option<&TlsParams>) -> ConnectionAddr {

@@ -2,8 +2,9 @@
 //!
 //! Owns the keys and the reading of what scripts return. The head is written by the scripts alone (`prelude.lua`).
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use data_encoding::HEXLOWER;
 
 use crate::idempotency::{CallerHash, Entry, Owner, RequestId, State, UnknownCause};
 use crate::store::codec::{Codec, CodecError};
@@ -25,6 +26,7 @@ pub(super) const SHARED: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Keys {
     prefix: String,
+    channel: String,
 }
 
 /// What the scripts know of a record.
@@ -40,8 +42,8 @@ pub(super) struct Head {
 }
 
 impl Keys {
-    pub(super) const fn new(prefix: String) -> Self {
-        Self { prefix }
+    pub(super) fn new(prefix: String) -> Self {
+        Self { channel: format!("{prefix}events"), prefix }
     }
 
     pub(super) fn prefix(&self) -> &str {
@@ -50,18 +52,26 @@ impl Keys {
 
     pub(super) fn record(&self, id: &RequestId) -> String {
         let mut key = self.records(bucket(id));
-        hex_into(id, &mut key);
+        HEXLOWER.encode_append(id.as_bytes(), &mut key);
         key
     }
 
     /// What the records of a bucket begin with.
     pub(super) fn records(&self, bucket: u8) -> String {
-        format!("{}{{{bucket:02x}}}:", self.prefix)
+        // A record's whole key needs no more room.
+        let mut key = String::with_capacity(self.prefix.len() + 5 + 64);
+        key.push_str(&self.prefix);
+        key.push('{');
+        HEXLOWER.encode_append(&[bucket], &mut key);
+        key.push_str("}:");
+        key
     }
 
     /// The index of what is in flight or unknown in the bucket, by the time of the claim.
     pub(super) fn open(&self, bucket: u8) -> String {
-        format!("{}{{{bucket:02x}}}:open", self.prefix)
+        let mut key = self.records(bucket);
+        key.push_str("open");
+        key
     }
 
     /// What is lost with the records: one for all, or one for each bucket where they lie on several servers.
@@ -74,8 +84,8 @@ impl Keys {
     }
 
     /// Where settlements that someone waits for, and releases, are made known.
-    pub(super) fn channel(&self) -> String {
-        format!("{}events", self.prefix)
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
     }
 }
 
@@ -85,22 +95,16 @@ pub(super) fn bucket(id: &RequestId) -> u8 {
 }
 
 pub(super) fn hex(id: &RequestId) -> String {
-    let mut hex = String::with_capacity(64);
-    hex_into(id, &mut hex);
-    hex
+    HEXLOWER.encode(id.as_bytes())
 }
 
 /// The id that a key or a message names.
 pub(super) fn from_hex(hex: &[u8]) -> Option<RequestId> {
-    let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut bytes = [0; 32];
-    if hex.len() != 2 * bytes.len() {
+    if HEXLOWER.decode_len(hex.len()) != Ok(bytes.len()) {
         return None;
     }
-    for (byte, digits) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-        let [high, low] = digits else { return None };
-        *byte = digit(high)? << 4 | digit(low)?;
-    }
+    HEXLOWER.decode_mut(hex, &mut bytes).ok()?;
     Some(RequestId::from_bytes(bytes))
 }
 
@@ -176,13 +180,6 @@ pub(super) fn millis(duration: Duration) -> u64 {
     // So far ahead that no clock of a server overflows: 35,000 years in ms.
     const MOST: u128 = 1 << 50;
     u64::try_from(duration.as_millis().min(MOST)).unwrap_or(u64::MAX)
-}
-
-fn hex_into(id: &RequestId, out: &mut String) {
-    for byte in id.as_bytes() {
-        // A String takes everything.
-        write!(out, "{byte:02x}").unwrap_or(());
-    }
 }
 
 /// A number of `N` bytes, the highest first.

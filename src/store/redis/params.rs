@@ -32,6 +32,10 @@ pub struct RedisParams {
     pub wait_connections: usize,
     /// How often the server is looked after.
     pub watch_interval: Duration,
+    /// What copies of completed entries may take in memory, in bytes; 0 for none.
+    pub cache_max_bytes: u64,
+    /// How long a copy is kept, and so how late a release is known at the most, should no word of it arrive.
+    pub cache_ttl: Duration,
 }
 
 /// The servers.

@@ -36,6 +36,11 @@ local function shared_claim(r)
   return r.flags >= SHARED and r.bytes:sub(HEAD_BYTES + 1, HEAD_BYTES + r.claim_bytes)
 end
 
+-- Tells whoever listens. What was written stands, even if the user may not publish.
+local function publish(channel, message)
+  redis.pcall('PUBLISH', channel, message)
+end
+
 local function is_awaited(r)
   return r.flags % 2 == AWAITED
 end

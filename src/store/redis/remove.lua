@@ -5,5 +5,5 @@ if not standing or standing.owner ~= ARGV[1] then return {0, false} end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[2])
 -- Those who wait for it are told, and those who keep a copy.
-if is_awaited(standing) or standing.state == COMPLETED then redis.call('PUBLISH', ARGV[3], 'r' .. ARGV[2]) end
+if is_awaited(standing) or standing.state == COMPLETED then publish(ARGV[3], 'r' .. ARGV[2]) end
 return {1, shared_claim(standing)}

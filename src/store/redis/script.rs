@@ -13,6 +13,10 @@ use super::connect::Connection;
 /// What a script that cannot read a record says, before the format's number.
 pub(super) const UNKNOWN_FORMAT: &str = "ONCEGATE-FORMAT ";
 
+/// What a call takes that carries no answer, so that it need not grow while it is put together.
+const ARGUMENTS: usize = 14;
+const ARGUMENT_BYTES: usize = 640;
+
 /// A text and its hash.
 pub(super) struct Script {
     text: &'static str,
@@ -63,8 +67,8 @@ impl Script {
 
     /// A call with these keys, the first of which chooses the server.
     pub(super) fn on<const N: usize>(&'static self, keys: [&str; N]) -> Call {
-        let mut by_hash = redis::cmd("EVALSHA");
-        by_hash.arg(self.script.get_hash()).arg(N);
+        let mut by_hash = Cmd::with_capacity(ARGUMENTS, ARGUMENT_BYTES);
+        by_hash.arg("EVALSHA").arg(self.script.get_hash()).arg(N);
         for key in keys {
             by_hash.arg(key);
         }

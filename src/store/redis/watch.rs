@@ -194,6 +194,9 @@ impl RedisStore {
             self.listed(bucket, &PageRequest { after: None, limit_entries: 1 }, 1).await?;
             self.lookup(&id).await?;
             let _removed = self.remove(&id, claim.owner).await?;
+            // Scripts bear it if they may not.
+            let publish = Call::native("PUBLISH", self.keys.channel()).arg("");
+            self.call::<u64>(self.small(), &publish, 0).await?;
             Ok(())
         };
         match rehearsed.await {
