@@ -144,6 +144,20 @@ async fn looks(server: &Server) -> u64 {
     gets.split(',').next().expect("a number").parse().expect("a number")
 }
 
+/// What scripts wrote is a transaction in the server's file, and read again as the default user's (redis/redis#14541).
+#[tokio::test]
+async fn a_server_that_drops_transactions_of_its_file_is_noticed() {
+    let mut server = Launch::of(Make::Redis).appendonly().start().await;
+    order(&server, &["ACL", "SETUSER", "default", "nocommands"]).await;
+    order(&server, &["CONFIG", "REWRITE"]).await;
+    let upstream = Upstream::start().await;
+    let (proxy, store) = Way::to_server(&server).with(WATCHFUL).start(&upstream).await;
+    proxy.charge("k").await.expect_status(201);
+    assert_eq!(store.troubles(), []);
+    server.restart().await;
+    eventually("the loss is noticed", async || store.troubles() == [Trouble::Forgot]).await;
+}
+
 #[tokio::test]
 async fn one_server_of_a_cluster_that_forgets_is_noticed() {
     let mut cluster = Cluster::start(Make::Redis).await;

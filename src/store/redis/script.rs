@@ -30,6 +30,7 @@ macro_rules! script {
     };
 }
 
+script!(EPOCH, "epoch.lua");
 script!(INSERT, "insert.lua");
 script!(LIST, "list.lua");
 script!(LOOKUP, "lookup.lua");

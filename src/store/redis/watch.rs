@@ -21,7 +21,7 @@ use super::info::Facts;
 use super::lane::{Lane, Shared, jittered};
 use super::layout::{Keys, bucket, hex};
 use super::params::{RedisParams, Topology};
-use super::script::{Call, PRUNE, WAIT};
+use super::script::{Call, EPOCH, PRUNE, WAIT};
 use super::{RedisStore, unavailable};
 use crate::idempotency::{CallerHash, CallerShare, Claim, Outcome, Owner, RequestId};
 use crate::store::{PageRequest, Store as _, StoreError};
@@ -141,12 +141,9 @@ impl Watch {
         for index in 0..self.epochs.len() {
             let Some(Epoch { key, value: None }) = self.epochs.get(index) else { continue };
             let random = RequestId::from_bytes(random()?);
-            let set: Result<Value, StoreError> =
-                self.ask(&Call::native("SET", key).arg(hex(&random)).arg("NX")).await;
-            match set {
+            match self.ask(&EPOCH.on([key]).arg(hex(&random))).await {
                 // Someone else may have been faster.
-                Ok(_) => {
-                    let value = self.ask(&Call::native("GET", key)).await?;
+                Ok(value) => {
                     if let Some(epoch) = self.epochs.get_mut(index) {
                         epoch.value = value;
                     }
