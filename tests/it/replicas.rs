@@ -7,6 +7,7 @@
 //! reached the upstream and what clients heard.
 
 mod checker;
+mod failover;
 mod faults;
 mod fleet;
 mod history;
