@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{FromRedisValue, RedisError, ServerErrorKind, Value};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) health: Arc<Health>,
     /// Those who may wait for a connection, on all lanes together.
     pub(super) waiting: Arc<Semaphore>,
+    /// Tells all others at once that one connection was made, so that none of them sleeps on.
+    pub(super) reached: Arc<Notify>,
 }
 
 /// A connection and its keeper.
@@ -58,7 +60,7 @@ struct Alone<'a> {
 impl Shared {
     pub(super) fn new(params: Arc<RedisParams>) -> Self {
         let waiting = Arc::new(Semaphore::new(params.max_waiting.min(Semaphore::MAX_PERMITS)));
-        Self { params, health: Arc::default(), waiting }
+        Self { params, health: Arc::default(), waiting, reached: Arc::default() }
     }
 }
 
@@ -201,14 +203,19 @@ async fn keep(
 async fn reconnect(shared: &Shared, who: Who) -> Connection {
     let mut pause = FIRST_PAUSE;
     loop {
+        let reached = shared.reached.notified();
         match Connection::open(&shared.params).await {
             Ok(connection) => {
                 shared.health.found(who);
+                shared.reached.notify_waiters();
                 return connection;
             }
             Err(error) => shared.health.lost(who, &error),
         }
-        sleep(jittered(pause)).await;
+        tokio::select! {
+            () = sleep(jittered(pause)) => {}
+            () = reached => {}
+        }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

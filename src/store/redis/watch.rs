@@ -183,12 +183,12 @@ impl RedisStore {
             let key = self.keys.record(&id);
             self.call::<u64>(self.small(), &WAIT.on([&key]), 0).await?;
             let _renewed = self.renew(&id, claim.owner, claim.lease).await?;
-            let ended = Outcome::NotRetained { status: 200 };
-            let _updated = self.update(&id, claim.owner, &ended, None, claim.ttl).await?;
             let bucket = bucket(&id);
             let prune = PRUNE.on([&self.keys.open(bucket)]).arg(self.keys.records(bucket)).arg(0);
             self.call::<Value>(&self.big, &prune, 0).await?;
             self.listed(bucket, &PageRequest { after: None, limit_entries: 1 }, 1).await?;
+            let ended = Outcome::NotRetained { status: 200 };
+            let _updated = self.update(&id, claim.owner, &ended, None, claim.ttl).await?;
             self.lookup(&id).await?;
             let _removed = self.remove(&id, claim.owner).await?;
             // Scripts bear it if they may not.
