@@ -2,10 +2,12 @@
 
 CARGO ?= cargo
 IMAGE ?= oncegate
+STORES ?= redis redis-tls sentinel cluster valkey
 
 .PHONY: help
 help:
 	@echo 'make test    run all tests (curl, nginx, Node, Redis, h11 from PyPI; installed if root may)'
+	@echo 'make test-stores   those of them that know nothing of stores, on each of STORES ($(STORES))'
 	@echo 'make soak    2,000 slow-loris clients and 500 slow readers for a minute, beside some that must be served; then'
 	@echo '             replicas that die, pause and lose Redis, for ten (ONCEGATE_CHAOS_SECONDS, ONCEGATE_CHAOS_SEED)'
 	@echo 'make fuzz    each fuzz target for SECONDS_EACH seconds, 10 by default (cargo-fuzz)'
@@ -17,7 +19,22 @@ help:
 .PHONY: test
 test:
 	$(CARGO) test --locked --all-features
+	$(MAKE) test-stores
 	$(CARGO) run --quiet --locked --example custom_store --features store-contract
+
+# The tests that are left out say themselves what they run on. Redis's client reads all certificates of the system for each
+# connection, which is most of the work of a test that has hundreds: it finds none.
+.PHONY: test-stores
+test-stores:
+	@tests/tools.sh
+	@set -e; for store in $(STORES); do \
+		if [ $$store = valkey ] && [ ! -x target/tools/bin/valkey-server ]; then \
+			echo 'skipped: no Valkey for this platform'; continue; \
+		fi; \
+		echo "all keys in: $$store"; \
+		SSL_CERT_FILE=/dev/null ONCEGATE_TEST_STORE=$$store $(CARGO) test --quiet --locked --all-features --test it -- \
+			--skip harness_itself:: --skip servers_themselves:: --skip redis_ --skip replicas::; \
+	done
 
 # Both ends of every connection are open files of this machine, and most of one process.
 .PHONY: soak

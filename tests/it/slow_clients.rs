@@ -88,7 +88,9 @@ const BIG_ANSWERS: &str = "max_response_body = \"32MiB\"";
 async fn a_client_that_does_not_read_holds_neither_key_nor_upstream_connection() {
     let upstream = Upstream::start().await;
     upstream.next(Reply::created(&"x".repeat(BIG)));
-    let proxy = Config::before(&upstream).charges(BIG_ANSWERS).start().await;
+    // However long the store takes to write so much.
+    let reused = "idle_timeout = \"30s\"\nmax_reuse_idle = \"30s\"";
+    let proxy = Config::before(&upstream).upstream(reused).charges(BIG_ANSWERS).start().await;
     let mut slow = proxy.client().await;
     slow.send(&Request::charge("k")).await;
     upstream.requests_to_be(1).await;
