@@ -12,7 +12,7 @@ help:
 	@echo '             replicas that die, pause and lose Redis, for ten (ONCEGATE_CHAOS_SECONDS, ONCEGATE_CHAOS_SEED)'
 	@echo 'make fuzz    each fuzz target for SECONDS_EACH seconds, 10 by default (cargo-fuzz)'
 	@echo 'make check   formatting, lints, documentation; licences and bans where cargo-deny is installed'
-	@echo 'make bench   CPU time per request beside nginx (wrk and nginx; installed if root may, Linux only)'
+	@echo 'make bench   CPU time per request beside nginx (wrk, nginx and Redis; installed if root may, Linux only)'
 	@echo 'make image   the container image $(IMAGE) (docker, podman or buildah)'
 	@echo 'make run     the proxy with proxy.toml'
 

@@ -8,10 +8,29 @@ use std::process::{ChildStdout, Command, Stdio};
 use crate::Result;
 use crate::load::{CONNECTIONS, Probe, Wire};
 use crate::process::{Server, free_address};
+use crate::redis::Redis;
 
 const GUARDED_PATH: &str = "/v1/charges";
 const UNGUARDED_PATH: &str = "/open/charges";
 const REPLAYED_KEYS: u64 = 1000;
+
+/// The store never fills up, and nothing expires: every row measures one thing.
+const MEMORY_STORE: &str = "kind = \"memory\"\nmax_bytes = \"8GiB\"\nmax_entries = 10_000_000";
+const NOTHING_CACHED: &str = "cache_max_bytes = 0";
+const ALL_CACHED: &str = "cache_ttl = \"1h\"";
+
+/// How a row uses Redis.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OnRedis {
+    /// How often Redis may be asked for a request.
+    pub(crate) round_trips_goal: f64,
+    /// The row that has the same done by the memory store.
+    pub(crate) like: Contender,
+    /// The highest ratio to its CPU time that satisfies.
+    pub(crate) cpu_goal: Option<f64>,
+    /// Of `[store.redis]`.
+    settings: &'static str,
+}
 
 /// Which keys a row's requests carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +56,12 @@ pub(crate) enum Contender {
     FirstTime { access_log: bool },
     /// Oncegate answering from its store.
     Replays,
+    /// Oncegate, as in `FirstTime`, with the Redis store.
+    FirstTimeOnRedis,
+    /// Oncegate answering from Redis.
+    ReplaysOfRedis,
+    /// Oncegate answering from its copies of what Redis has.
+    ReplaysOfCopies,
     /// nginx, asked in another way.
     NginxOver(Wire),
     /// Oncegate on a route that it only passes on, asked in another way.
@@ -44,13 +69,16 @@ pub(crate) enum Contender {
 }
 
 /// The rows, in the order of the table.
-pub(crate) const ROWS: [Contender; 12] = [
+pub(crate) const ROWS: [Contender; 15] = [
     Contender::Bare,
     Contender::Nginx,
     Contender::Passing,
     Contender::Unguarded { access_log: false },
     Contender::FirstTime { access_log: false },
     Contender::Replays,
+    Contender::FirstTimeOnRedis,
+    Contender::ReplaysOfRedis,
+    Contender::ReplaysOfCopies,
     Contender::Unguarded { access_log: true },
     Contender::FirstTime { access_log: true },
     Contender::NginxOver(Wire::Tls),
@@ -74,6 +102,9 @@ impl Contender {
             Self::Unguarded { access_log: false } => "Oncegate, unguarded",
             Self::FirstTime { access_log: false } => "Oncegate, guarded, first-time keys",
             Self::Replays => "Oncegate, guarded, replays",
+            Self::FirstTimeOnRedis => "Oncegate on Redis, first-time keys",
+            Self::ReplaysOfRedis => "Oncegate on Redis, replays, nothing cached",
+            Self::ReplaysOfCopies => "Oncegate on Redis, replays, cached",
             Self::Unguarded { access_log: true } => "Oncegate, unguarded, access log on",
             Self::FirstTime { access_log: true } => "Oncegate, guarded, first-time keys, access log on",
             Self::NginxOver(Wire::Tls) => "nginx, TLS",
@@ -94,9 +125,35 @@ impl Contender {
             | Self::Passing
             | Self::Unguarded { .. }
             | Self::FirstTime { .. }
+            | Self::FirstTimeOnRedis
+            | Self::ReplaysOfRedis
+            | Self::ReplaysOfCopies
             | Self::NginxOver(_)
             | Self::UnguardedOver(_) => None,
         }
+    }
+
+    /// How it uses Redis; `None` if it does not.
+    pub(crate) fn on_redis(self) -> Option<OnRedis> {
+        let (round_trips_goal, like, cpu_goal, settings) = match self {
+            Self::FirstTimeOnRedis => (2.0, Self::FirstTime { access_log: false }, Some(1.6), NOTHING_CACHED),
+            Self::ReplaysOfRedis => (1.0, Self::Replays, None, NOTHING_CACHED),
+            Self::ReplaysOfCopies => (0.0, Self::Replays, None, ALL_CACHED),
+            Self::Bare
+            | Self::Nginx
+            | Self::Passing
+            | Self::Unguarded { .. }
+            | Self::FirstTime { .. }
+            | Self::Replays
+            | Self::NginxOver(_)
+            | Self::UnguardedOver(_) => return None,
+        };
+        Some(OnRedis { round_trips_goal, like, cpu_goal, settings })
+    }
+
+    /// Whether it is of use where only the Redis store is looked at.
+    pub(crate) fn concerns_redis(self) -> bool {
+        self.on_redis().is_some() || ROWS.iter().any(|row| row.on_redis().is_some_and(|on| on.like == self))
     }
 
     pub(crate) fn path(self) -> &'static str {
@@ -107,7 +164,10 @@ impl Contender {
             | Self::NginxOver(_)
             | Self::Passing
             | Self::FirstTime { .. }
-            | Self::Replays => GUARDED_PATH,
+            | Self::Replays
+            | Self::FirstTimeOnRedis
+            | Self::ReplaysOfRedis
+            | Self::ReplaysOfCopies => GUARDED_PATH,
         }
     }
 
@@ -119,33 +179,47 @@ impl Contender {
             | Self::Passing
             | Self::Unguarded { .. }
             | Self::FirstTime { .. }
-            | Self::Replays => Wire::Http1,
+            | Self::Replays
+            | Self::FirstTimeOnRedis
+            | Self::ReplaysOfRedis
+            | Self::ReplaysOfCopies => Wire::Http1,
         }
     }
 
     pub(crate) fn keys(self) -> Keys {
         match self {
-            Self::Replays => Keys::Fixed(REPLAYED_KEYS),
+            Self::Replays | Self::ReplaysOfRedis | Self::ReplaysOfCopies => Keys::Fixed(REPLAYED_KEYS),
             Self::Bare
             | Self::Nginx
             | Self::Passing
             | Self::Unguarded { .. }
             | Self::FirstTime { .. }
+            | Self::FirstTimeOnRedis
             | Self::NginxOver(_)
             | Self::UnguardedOver(_) => Keys::Unique,
         }
     }
 
-    /// Starts the row's server, with its files in `files`.
-    pub(crate) fn start(self, backend: &Backend, files: &Path) -> Result<Server> {
+    /// Starts the row's server, with its files in `files`, and before it `redis` if it needs one.
+    pub(crate) fn start(self, backend: &Backend, redis: Option<&Redis>, files: &Path) -> Result<Server> {
+        let store = redis.zip(self.on_redis()).map_or_else(
+            || MEMORY_STORE.to_owned(),
+            |(redis, OnRedis { settings, .. })| {
+                format!("kind = \"redis\"\nurl = \"redis://{}\"\n[store.redis]\n{settings}", redis.address())
+            },
+        );
         match self {
             Self::Bare => hyper(files, "bare", None),
             Self::Nginx | Self::NginxOver(_) => nginx(backend, files, self.wire()),
             Self::Passing => hyper(files, "passing", Some(backend)),
             Self::Unguarded { access_log } | Self::FirstTime { access_log } => {
-                oncegate(backend, files, access_log, Wire::Http1)
+                oncegate(backend, files, access_log, Wire::Http1, &store)
             }
-            Self::Replays | Self::UnguardedOver(_) => oncegate(backend, files, false, self.wire()),
+            Self::Replays
+            | Self::FirstTimeOnRedis
+            | Self::ReplaysOfRedis
+            | Self::ReplaysOfCopies
+            | Self::UnguardedOver(_) => oncegate(backend, files, false, self.wire(), &store),
         }
     }
 
@@ -156,7 +230,7 @@ impl Contender {
         }
         let first = probe.post("probe")?.is_replay();
         let second = probe.post("probe")?.is_replay();
-        let guarded = matches!(self, Self::FirstTime { .. } | Self::Replays);
+        let guarded = matches!(self, Self::FirstTime { .. } | Self::Replays) || self.on_redis().is_some();
         if first || second != guarded {
             return Err(format!("first answer replayed: {first}; second: {second}").into());
         }
@@ -166,12 +240,13 @@ impl Contender {
     /// Why the row is void, judged by how often the back end was called for `requests` answers.
     pub(crate) fn fault(self, requests: u64, executions: u64) -> Option<String> {
         let expected = match self {
-            Self::Bare | Self::Replays => 0..=0,
+            Self::Bare | Self::Replays | Self::ReplaysOfRedis | Self::ReplaysOfCopies => 0..=0,
             // wrk stops with a request on every connection, after the warm-up too.
             Self::Nginx
             | Self::Passing
             | Self::Unguarded { .. }
             | Self::FirstTime { .. }
+            | Self::FirstTimeOnRedis
             | Self::NginxOver(_)
             | Self::UnguardedOver(_) => requests..=requests + 2 * CONNECTIONS,
         };
@@ -257,7 +332,7 @@ http {{
     Server::start(command, address, &files.join("nginx.log"))
 }
 
-fn oncegate(backend: &Backend, files: &Path, access_log: bool, wire: Wire) -> Result<Server> {
+fn oncegate(backend: &Backend, files: &Path, access_log: bool, wire: Wire, store: &str) -> Result<Server> {
     let address = free_address()?;
     let upstream = backend.0.address;
     let tls = match wire {
@@ -267,7 +342,6 @@ fn oncegate(backend: &Backend, files: &Path, access_log: bool, wire: Wire) -> Re
             format!("[server.tls]\ncert = \"{cert}\"\nkey = \"{key}\"")
         }
     };
-    // The store never fills up, and nothing expires: every row measures one thing.
     let text = format!(
         r#"
 [server]
@@ -279,9 +353,7 @@ max_connections = 100_000
 access = {access_log}
 
 [store]
-kind = "memory"
-max_bytes = "8GiB"
-max_entries = 10_000_000
+{store}
 
 [upstreams.backend]
 endpoints = ["http://{upstream}"]

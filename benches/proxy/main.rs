@@ -6,13 +6,15 @@
 //! row's name says: a benchmark of errors is none.
 //!
 //! Settings, from the environment: `BENCH_ROUNDS` (5; 0 measures memory only), `BENCH_SECONDS` (3, for each row in each
-//! round), `BENCH_ANSWERS` (100000, stored to measure memory), `BENCH_CONNECTIONS` (10000, left idle to measure theirs).
+//! round), `BENCH_ANSWERS` (100000, stored to measure memory), `BENCH_CONNECTIONS` (10000, left idle to measure theirs),
+//! `BENCH_REDIS_ONLY` (0; 1 measures the rows of the Redis store, and the memory store's that they are compared with).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table and the progress are the output")]
 
 mod contenders;
 mod hyper_server;
 mod load;
 mod process;
+mod redis;
 mod report;
 
 use std::error::Error;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use contenders::{Backend, Contender, Keys};
 use load::{CONNECTIONS, Load, Probe};
+use redis::Redis;
 use report::{Idle, Memory, Report, Sample};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -63,22 +66,30 @@ fn bench() -> Result<bool> {
     let seconds = setting("BENCH_SECONDS", 3)?.max(1);
     let answers = setting("BENCH_ANSWERS", 100_000)?;
     let connections = setting("BENCH_CONNECTIONS", 10_000)?;
+    let only_redis = setting("BENCH_REDIS_ONLY", 0)? > 0;
 
     let files = tempfile::tempdir()?;
     let backend = Backend::start(files.path())?;
     let mut report = Report::new(rounds, seconds);
     for round in 0..rounds {
         for (row, contender) in Contender::in_round(round) {
+            if only_redis && !contender.concerns_redis() {
+                continue;
+            }
             eprint!("round {}/{rounds}: {:<48}\r", round + 1, contender.title());
             let sample = measure(contender, &backend, files.path(), seconds)?;
             report.add(row, sample);
         }
     }
+    if only_redis {
+        println!("{}", report.table());
+        return Ok(!report.has_void_row());
+    }
     eprintln!("{:70}", "memory");
     let memory = measure_memory(&backend, files.path(), answers);
     eprintln!("{:70}", "idle connections");
     let idle = measure_idle(&backend, files.path(), connections);
-    println!("{}", report.table(&memory, &idle));
+    println!("{}\n{}", report.table(), report::memory_lines(&memory, &idle));
     Ok(memory.is_ok() && idle.is_ok() && !report.has_void_row())
 }
 
@@ -91,7 +102,9 @@ fn setting(name: &str, default: u64) -> Result<u64> {
 
 /// One row in one round.
 fn measure(contender: Contender, backend: &Backend, files: &Path, seconds: u64) -> Result<Sample> {
-    let server = contender.start(backend, files)?;
+    let redis = contender.on_redis().map(|_| Redis::start(files)).transpose()?;
+    let round_trips = || redis.as_ref().map(Redis::round_trips).transpose();
+    let server = contender.start(backend, redis.as_ref(), files)?;
     let probe = Probe::new(server.address, contender.path());
     if let Err(reason) = contender.check_answers(&probe) {
         return Ok(Sample::Void(reason.to_string()));
@@ -108,11 +121,12 @@ fn measure(contender: Contender, backend: &Backend, files: &Path, seconds: u64) 
     }
     load.run("warm-", WARM_UP_SECONDS)?;
 
-    let executions = backend.executions()?;
+    let (executions, asked) = (backend.executions()?, round_trips()?);
     let cpu = server.cpu_time()?;
     let wrk = load.run("run-", seconds)?;
     let cpu = server.cpu_time()?.saturating_sub(cpu);
     let executions = backend.executions()?.saturating_sub(executions);
+    let asked = round_trips()?.zip(asked).map(|(after, before)| after.saturating_sub(before));
 
     let fault = wrk.fault().or_else(|| contender.fault(wrk.requests, executions));
     Ok(match fault {
@@ -120,7 +134,13 @@ fn measure(contender: Contender, backend: &Backend, files: &Path, seconds: u64) 
         None => {
             let requests = wrk.requests as f64;
             let requests_per_second = requests / wrk.duration.as_secs_f64();
-            Sample::Valid { cpu_micros: cpu.as_secs_f64() * 1e6 / requests, requests_per_second }
+            // Those that wrk did not wait for have been carried out, too.
+            let carried_out = wrk.requests.max(executions) as f64;
+            Sample::Valid {
+                cpu_micros: cpu.as_secs_f64() * 1e6 / requests,
+                requests_per_second,
+                round_trips: asked.map_or(0.0, |asked| asked as f64 / carried_out),
+            }
         }
     })
 }
@@ -128,7 +148,7 @@ fn measure(contender: Contender, backend: &Backend, files: &Path, seconds: u64) 
 /// By how much the proxy grows for each answer that it keeps.
 fn measure_memory(backend: &Backend, files: &Path, answers: u64) -> Result<Memory> {
     let contender = Contender::FirstTime { access_log: false };
-    let server = contender.start(backend, files)?;
+    let server = contender.start(backend, None, files)?;
     let load = Load {
         address: server.address,
         path: contender.path(),
@@ -160,7 +180,7 @@ fn measure_memory(backend: &Backend, files: &Path, answers: u64) -> Result<Memor
 /// By how much the proxy grows for each connection that is kept after a request.
 fn measure_idle(backend: &Backend, files: &Path, connections: u64) -> Result<Idle> {
     let contender = Contender::Unguarded { access_log: false };
-    let server = contender.start(backend, files)?;
+    let server = contender.start(backend, None, files)?;
     let probe = Probe::new(server.address, contender.path());
     // What the first connections bring along is there before the first reading.
     let mut kept = probe.connect_each(CONNECTIONS)?;

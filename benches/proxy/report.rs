@@ -15,7 +15,7 @@ const IDLE_GOAL_BYTES: u64 = 10 * 1024;
 /// One row in one round.
 #[derive(Clone, Debug)]
 pub(crate) enum Sample {
-    Valid { cpu_micros: f64, requests_per_second: f64 },
+    Valid { cpu_micros: f64, requests_per_second: f64, round_trips: f64 },
     Void(String),
 }
 
@@ -57,19 +57,19 @@ impl Report {
         self.rows.iter().flatten().any(|sample| matches!(sample, Sample::Void(_)))
     }
 
-    pub(crate) fn table(&self, memory: &Result<Memory>, idle: &Result<Idle>) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut table = String::from(
             "\n| | CPU per request | ratio to nginx | goal | requests/s |\n|---|---|---|---|---|\n",
         );
-        let nginx = self.column(Contender::Nginx, |cpu, _| cpu);
+        let nginx = self.column(Contender::Nginx, |cpu, _, _| cpu);
         for contender in ROWS.into_iter().filter(|row| self.samples(*row).next().is_some()) {
             let title = contender.title();
             if let Some(reason) = self.void_reason(contender) {
                 table.push_str(&format!("| {title} | void: {reason} | | | |\n"));
                 continue;
             }
-            let cpu = self.column(contender, |cpu, _| cpu);
-            let rate = median(&self.column(contender, |_, rate| rate));
+            let cpu = self.column(contender, |cpu, _, _| cpu);
+            let rate = median(&self.column(contender, |_, rate, _| rate));
             let ratios: Vec<f64> = cpu.iter().zip(&nginx).map(|(cpu, nginx)| cpu / nginx).collect();
             table.push_str(&format!(
                 "| {title} | {:.1} µs | {} | {} | {} |\n",
@@ -79,7 +79,30 @@ impl Report {
                 thousands(rate.round() as u64),
             ));
         }
-        table + &format!("\n{}\n\n{}\n\n{}\n", memory_line(memory), idle_line(idle), self.conditions())
+        format!("{table}\n{}\n{}\n", self.redis_table(), self.conditions())
+    }
+
+    /// What the rows that use Redis cost beside those that do the same in memory.
+    fn redis_table(&self) -> String {
+        let mut table = String::from(
+            "| | round trips per request | goal | CPU, to the memory store's | goal |\n|---|---|---|---|---|\n",
+        );
+        for (contender, on_redis) in ROWS.into_iter().filter_map(|row| row.on_redis().map(|on| (row, on))) {
+            let round_trips = median(&self.column(contender, |_, _, round_trips| round_trips));
+            let cpu = self.column(contender, |cpu, _, _| cpu);
+            let memory = self.column(on_redis.like, |cpu, _, _| cpu);
+            let ratios: Vec<f64> = cpu.iter().zip(&memory).map(|(cpu, memory)| cpu / memory).collect();
+            // What was under way at the edges of a run is not a hundredth.
+            let rounded = (round_trips * 100.0).round() / 100.0;
+            table.push_str(&format!(
+                "| {} | {round_trips:.2} | {} | {} | {} |\n",
+                contender.title(),
+                at_most(on_redis.round_trips_goal, rounded),
+                spread(&ratios),
+                on_redis.cpu_goal.map(|goal| at_most(goal, median(&ratios))).unwrap_or_default(),
+            ));
+        }
+        table
     }
 
     fn samples(&self, contender: Contender) -> impl Iterator<Item = &Sample> {
@@ -96,10 +119,12 @@ impl Report {
         })
     }
 
-    fn column(&self, contender: Contender, pick: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    fn column(&self, contender: Contender, pick: impl Fn(f64, f64, f64) -> f64) -> Vec<f64> {
         self.samples(contender)
             .map(|sample| match sample {
-                Sample::Valid { cpu_micros, requests_per_second } => pick(*cpu_micros, *requests_per_second),
+                Sample::Valid { cpu_micros, requests_per_second, round_trips } => {
+                    pick(*cpu_micros, *requests_per_second, *round_trips)
+                }
                 Sample::Void(_) => f64::NAN,
             })
             .collect()
@@ -115,6 +140,11 @@ impl Report {
             self.seconds,
         )
     }
+}
+
+/// What answers and connections take.
+pub(crate) fn memory_lines(memory: &Result<Memory>, idle: &Result<Idle>) -> String {
+    format!("{}\n\n{}\n", memory_line(memory), idle_line(idle))
 }
 
 fn memory_line(memory: &Result<Memory>) -> String {
@@ -164,6 +194,9 @@ fn median(values: &[f64]) -> f64 {
 }
 
 fn spread(ratios: &[f64]) -> String {
+    if ratios.is_empty() {
+        return String::new();
+    }
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     format!("{:.2} ({least:.2}–{most:.2})", median(ratios))
