@@ -3,7 +3,7 @@
 //! Owns the entries in a server that others may share, under a prefix of their own. Every method that judges is one script, so
 //! that the server's clock and nobody else's decides what has lapsed or expired; a script that is sent again finds the
 //! owner's token and changes nothing more. Records expire by themselves, never while their lease runs. What is in flight
-//! or unknown is listed in an index beside it, which may name too much and never too little.
+//! or unknown is listed in an index beside it, which may name too much.
 //!
 //! It promises what the server keeps: a server that forgets (a flush, a restart without persistence, a failover
 //! before the last writes were copied) forgets keys.
@@ -32,6 +32,7 @@ use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 pub use params::{Login, Node, Password, RedisParams, TlsParams, Topology};
 
@@ -44,7 +45,7 @@ use self::layout::{
     BUCKETS, COMPLETED, Head, Keys, SHARED, UNKNOWN, bucket, from_hex, hex, millis, system_time, token,
 };
 use self::near::Near;
-use self::replicated::Replicated;
+use self::replicated::{Replicated, Standing};
 use self::script::{Call, INSERT, LIST, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE};
 use self::shares::Place;
 use self::waiters::Waiters;
@@ -154,9 +155,9 @@ impl RedisStore {
         self.codec.claimed(id, claim).map(|claimed| claimed.share).map_err(corrupt)
     }
 
-    async fn read(&self, lane: &Lane, id: &RequestId, bytes: usize) -> Result<Option<Entry>, StoreError> {
+    async fn read(&self, id: &RequestId) -> Result<Option<Entry>, StoreError> {
         let asking = self.near.asking(id);
-        let Some((now, record)) = self.record(lane, id, bytes).await? else { return Ok(None) };
+        let Some((now, record)) = self.whole(id, self.cut(id).await?).await? else { return Ok(None) };
         let entry = self.entry(id, now, &record)?;
         self.near.keep(id, &entry, system_time(now), asking);
         Ok(Some(entry))
@@ -164,7 +165,7 @@ impl RedisStore {
 
     /// What stands under `id`; why nothing can be added if nothing does.
     async fn standing_or(&self, full: StoreError, id: &RequestId) -> Result<Insert, StoreError> {
-        self.read(self.small(), id, 0).await?.map(Insert::Exists).ok_or(full)
+        self.read(id).await?.map(Insert::Exists).ok_or(full)
     }
 
     /// What came of an insert, and whose the entry that stands there is counted as.
@@ -172,18 +173,16 @@ impl RedisStore {
         &self,
         id: &RequestId,
         call: &Call,
+        takes_over: bool,
     ) -> Result<(Insert, Option<CallerHash>), StoreError> {
         loop {
             let asking = self.near.asking(id);
-            let reply = self.claim(id, call).await?;
-            let (now, Some(record), Some(bytes)) = reply else { return Ok((Insert::Inserted, None)) };
-            let whole = if record.len() == bytes {
-                Some((now, record))
-            } else {
-                self.record(&self.big, id, bytes).await?
-            };
+            let reply = self.claim(id, call, takes_over).await?;
+            if reply.1.is_none() {
+                return Ok((Insert::Inserted, None));
+            }
             // What has expired or was released in between left the key free.
-            if let Some((now, record)) = whole {
+            if let Some((now, record)) = self.whole(id, reply).await? {
                 let (entry, counted_as) = layout::entry(&self.codec, id, now, &record).map_err(corrupt)?;
                 self.near.keep(id, &entry, system_time(now), asking);
                 return Ok((Insert::Exists(entry), counted_as));
@@ -191,15 +190,20 @@ impl RedisStore {
         }
     }
 
-    /// The record under `id` as it lies there, and when that was.
-    async fn record(
-        &self,
-        lane: &Lane,
-        id: &RequestId,
-        bytes: usize,
-    ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
-        let call = LOOKUP.on([&self.keys.record(id)]);
-        let (now, record): (u64, Option<Vec<u8>>) = self.call(lane, &call, bytes).await?;
+    /// What stands under `id`, cut if it is big.
+    async fn cut(&self, id: &RequestId) -> Result<Standing, StoreError> {
+        let call = LOOKUP.on([&self.keys.record(id)]).arg(SMALL_BYTES);
+        self.call(self.small(), &call, 0).await
+    }
+
+    /// The whole of what was cut, by the connection for what is big, and when that was.
+    async fn whole(&self, id: &RequestId, standing: Standing) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        let (now, Some(record), Some(bytes)) = standing else { return Ok(None) };
+        if record.len() == bytes {
+            return Ok(Some((now, record)));
+        }
+        let call = LOOKUP.on([&self.keys.record(id)]).arg(i64::MAX);
+        let (now, record, _): Standing = self.call(&self.big, &call, bytes).await?;
         Ok(record.map(|record| (now, record)))
     }
 
@@ -224,10 +228,10 @@ impl RedisStore {
             let (head, _) = Head::split(&record).map_err(corrupt)?;
             let claimed_at_ms = head.claimed_at_ms;
             let age = Duration::from_millis(now.saturating_sub(claimed_at_ms));
-            listed.push((
-                Cursor { claimed_at_ms, id },
-                Listed { id, age, entry: self.entry(&id, now, &record)? },
-            ));
+            match self.entry(&id, now, &record) {
+                Ok(entry) => listed.push((Cursor { claimed_at_ms, id }, Listed { id, age, entry })),
+                Err(error) => warn!(?id, %error, "an entry is left out of the list"),
+            }
         }
         Ok(listed)
     }
@@ -252,7 +256,7 @@ impl Store for RedisStore {
         if let Some(entry) = self.near.get(id) {
             return Ok(Some(entry));
         }
-        self.read(&self.big, id, 0).await
+        self.read(id).await
     }
 
     async fn insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError> {
@@ -271,7 +275,7 @@ impl Store for RedisStore {
             .arg(SMALL_BYTES)
             .arg(flags);
         let Some(CallerShare { caller, max_entries }) = claim.share else {
-            return self.try_insert(id, &call).await.map(|(insert, _)| insert);
+            return self.try_insert(id, &call, claim.replaces.is_some()).await.map(|(insert, _)| insert);
         };
         let place = match self.take_place(id, &caller, max_entries, claim).await {
             Ok(place @ (Place::Taken | Place::Had)) => place,
@@ -280,7 +284,7 @@ impl Store for RedisStore {
             Err(full @ StoreError::OutOfMemory) => return self.standing_or(full, id).await,
             Err(error) => return Err(error),
         };
-        let (insert, counted_as) = self.try_insert(id, &call).await?;
+        let (insert, counted_as) = self.try_insert(id, &call, claim.replaces.is_some()).await?;
         if place == Place::Taken && matches!(insert, Insert::Exists(_)) && counted_as != Some(caller) {
             self.give_place_back(id, &caller).await?;
         }

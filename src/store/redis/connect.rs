@@ -23,6 +23,10 @@ use super::params::{Login, Node, RedisParams, TlsParams, Topology};
 /// A silent peer is asked for a sign of life after this time, and given up after three times as long.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
+/// When the cluster's client gives an answer up. Each operation has a deadline of its own, which is sooner, but for the biggest
+/// of answers.
+const CLUSTER_RESPONSE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// How often the cluster's client sends a command again, to the node that it was told of.
 const CLUSTER_RETRIES: u32 = 3;
 
@@ -59,7 +63,7 @@ impl Connection {
         let mut builder = ClusterClient::builder(nodes)
             .retries(CLUSTER_RETRIES)
             .connection_timeout(params.connect_timeout)
-            .response_timeout(params.timeout)
+            .response_timeout(CLUSTER_RESPONSE_TIMEOUT)
             .overall_response_timeout(None)
             .tcp_settings(tcp());
         if let Some(username) = &params.login.username {

@@ -13,9 +13,7 @@ if standing then
     return {now, false, false}
   end
   if standing.owner ~= ARGV[5] or not (lapsed or standing.state == UNKNOWN) then
-    local bytes = standing.bytes
-    if #bytes > tonumber(ARGV[7]) then bytes = bytes:sub(1, HEAD_BYTES + standing.claim_bytes) end
-    return {now, bytes, #standing.bytes}
+    return {now, at_most(standing, tonumber(ARGV[7])), #standing.bytes}
   end
 end
 local ttl = tonumber(ARGV[3])

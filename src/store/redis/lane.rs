@@ -19,6 +19,12 @@ use super::{judged, unavailable};
 use crate::store::StoreError;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Between two connections that both broke at once.
+const LONGEST_BREATH: Duration = Duration::from_millis(500);
+
+/// A connection that lasted so long was a good one.
+const STEADY: Duration = Duration::from_secs(5);
+
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A connection on which nothing came back for so long, though something was asked, is given up.
@@ -186,17 +192,29 @@ async fn keep(
     mut broken: watch::Receiver<u64>,
 ) {
     let (heard, _) = watch::channel(Instant::now());
+    let mut pause = FIRST_PAUSE;
     for generation in 1.. {
         let connection = tokio::select! {
             connection = reconnect(&shared, who) => connection,
             () = current.closed() => return,
         };
-        heard.send_replace(Instant::now());
+        let begun = Instant::now();
+        heard.send_replace(begun);
         current.send_replace(Some(Live { connection, generation, heard: heard.clone() }));
         if broken.wait_for(|broken| *broken >= generation).await.is_err() {
             return;
         }
         current.send_replace(None);
+        // A server that takes connections and ends them, or lets nobody write, is not dialled at the pace of requests.
+        if begun.elapsed() >= STEADY {
+            pause = FIRST_PAUSE;
+        } else {
+            tokio::select! {
+                () = sleep(jittered(pause)) => {}
+                () = current.closed() => return,
+            }
+            pause = (pause * 2).min(LONGEST_BREATH);
+        }
     }
 }
 

@@ -193,6 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::idempotency::Outcome;
 
     const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -236,6 +237,38 @@ mod tests {
         for cut in 0..whole.len() {
             assert!(read(&whole[..cut]).is_err(), "cut to {cut} bytes");
         }
+    }
+
+    /// A build that changes any of this finds what others wrote absent, and runs it again: it needs another `key_prefix`, or
+    /// a store of its own.
+    #[test]
+    fn every_build_looks_in_the_same_places() {
+        let (keys, id) = (Keys::new("oncegate:".to_owned()), RequestId::from_bytes([0xab; 32]));
+        assert_eq!(keys.record(&id), format!("oncegate:{{2b}}:{}", "ab".repeat(32)));
+        assert_eq!(keys.open(bucket(&id)), "oncegate:{2b}:open");
+        assert_eq!(keys.epochs(false), ["oncegate:epoch"]);
+        assert_eq!(keys.epochs(true).last().map(String::as_str), Some("oncegate:{3f}:epoch"));
+        assert_eq!(keys.channel(), "oncegate:events");
+    }
+
+    #[test]
+    fn every_build_reads_the_same_head() {
+        let id = RequestId::from_bytes([1; 32]);
+        let owner = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        let mut record = vec![1, 2, 0];
+        record.extend(owner);
+        record.extend([0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0]);
+        record.extend([0, 0, 1, 0x8b, 0xd5, 0x0b, 0xc4, 0]);
+        record.extend([0, 0, 0, 0, 5, 0x26, 0x5c, 0]);
+        record.extend([0, 0, 0, 1, 1]);
+        let unknown = Outcome::Unknown(UnknownCause::ConnectionLost);
+        let outcome = Codec::default().outcome(&id, &unknown, None).unwrap();
+        record.extend([0, 0, 0, u8::try_from(outcome.len()).unwrap()]);
+        record.extend(outcome);
+        let (entry, _) = entry(&Codec::default(), &id, NOW_MS, &record).unwrap();
+        assert_eq!(entry.owner, Owner::new(u128::from_be_bytes(owner)));
+        assert_eq!(entry.state, State::Unknown(UnknownCause::ConnectionLost));
+        assert_eq!(entry.expires_at, Some(system_time(1_700_086_400_000)));
     }
 
     proptest! {

@@ -9,10 +9,11 @@ while true do
   for i = 1, #ids, 2 do
     local id, score = ids[i], tonumber(ids[i + 1])
     if score > after_at or id > after_id then
-      local standing = read(ARGV[1] .. id)
-      if not standing or standing.state == COMPLETED then
+      -- A record of a newer build is left out, and stays in the index.
+      local is_known, standing = pcall(read, ARGV[1] .. id)
+      if is_known and (not standing or standing.state == COMPLETED) then
         gone[#gone + 1] = id
-      else
+      elseif is_known then
         page[#page + 1] = id
         page[#page + 1] = standing.bytes
         if #page > 2 * limit then break end

@@ -41,6 +41,12 @@ local function publish(channel, message)
   redis.pcall('PUBLISH', channel, message)
 end
 
+-- The record's bytes, or, if they are more than `limit`, those of its head and claim.
+local function at_most(r, limit)
+  if #r.bytes <= limit then return r.bytes end
+  return r.bytes:sub(1, HEAD_BYTES + r.claim_bytes)
+end
+
 local function is_awaited(r)
   return r.flags % 2 == AWAITED
 end

@@ -79,15 +79,25 @@ impl Replicated {
     }
 }
 
-/// What an insert answers: when that was, and if something stands there, its first bytes and how many it has.
-pub(super) type Claimed = (u64, Option<Vec<u8>>, Option<usize>);
+/// What stands under an id: when that was, and if anything does, its first bytes and how many it has.
+pub(super) type Standing = (u64, Option<Vec<u8>>, Option<usize>);
 
 impl RedisStore {
     /// Sends a claim, and sees to it that enough replicas have it if it stands.
-    pub(super) async fn claim(&self, id: &RequestId, call: &Call) -> Result<Claimed, StoreError> {
+    pub(super) async fn claim(
+        &self,
+        id: &RequestId,
+        call: &Call,
+        takes_over: bool,
+    ) -> Result<Standing, StoreError> {
         let Some(replicated) = &self.replicated else { return self.call(self.small(), call, 0).await };
+        // Duplicates need no replicas, and do not wait for them.
+        let standing = self.cut(id).await?;
+        if standing.1.is_some() && !takes_over {
+            return Ok(standing);
+        }
         let key = self.keys.record(id);
-        let (claimed, acknowledged): (Claimed, u32) =
+        let (claimed, acknowledged): (Standing, u32) =
             replicated.call(call, &key, self.params.timeout).await?;
         let wanted = replicated.replicas;
         if claimed.1.is_some() || acknowledged >= wanted {

@@ -87,15 +87,18 @@ impl RedisStore {
         while turn.next().await == Next::Ask {
             let poll = turn.asking();
             let call = WAIT.on([&self.keys.record(id)]);
-            let lease_ms: u64 = self.call(self.small(), &call, 0).await?;
-            if lease_ms == 0 {
-                break;
+            match self.call::<u64>(self.small(), &call, 0).await {
+                Ok(0) => break,
+                Ok(lease_ms) => turn.in_flight_for(Duration::from_millis(lease_ms), poll),
+                // As patient as who waits: the next look may be answered.
+                Err(StoreError::Unavailable(_)) => turn.in_flight_for(POLL_DEAF, poll),
+                Err(error) => return Err(error),
             }
-            turn.in_flight_for(Duration::from_millis(lease_ms), poll);
         }
         // Each of them will ask for the entry: it is fetched once.
         if self.near.is_on() && waiter.is_one_of_several() {
-            self.lookup(id).await?;
+            // Who is not served by it asks for himself.
+            drop(self.lookup(id).await);
         }
         Ok(())
     }
