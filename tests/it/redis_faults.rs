@@ -246,7 +246,7 @@ async fn a_former_primary_that_takes_no_writes_is_left() {
 async fn a_claim_that_replicas_have_is_sent_and_one_that_they_lack_is_taken_back() {
     let mut set = Sentinels::start(Make::Redis, 1).await;
     let upstream = Upstream::start().await;
-    let way = Way::to_sentinels(&set).with(ONE_REPLICA).store(PATIENT);
+    let way = Way::to_sentinels(&set).with(ONE_REPLICA).with("cache_max_bytes = 0").store(PATIENT);
     let (proxy, store) = way.start(&upstream).await;
     let first = proxy.charge("k").await;
     first.expect_status(201);
@@ -254,7 +254,9 @@ async fn a_claim_that_replicas_have_is_sent_and_one_that_they_lack_is_taken_back
     proxy.charge("new").await.expect_problem(503, "store-unavailable").expect_retry_after();
     assert_eq!(upstream.executions("new"), 0, "nothing is sent that only one server knows of");
     assert!(store.stats().unreplicated_claims >= 1);
+    let waits = calls(set.primary().await, "wait").await;
     proxy.charge("k").await.expect_replay_of(&first);
+    assert_eq!(calls(set.primary().await, "wait").await, waits, "a duplicate waits for no replica");
     set.heal_replication().await;
     let again = Request::charge("new");
     eventually("the replica is back", async || proxy.settled(&again).await.status == 201).await;
