@@ -80,6 +80,11 @@ impl Lane {
         Self { current, broken, waiting }
     }
 
+    /// Returns once there is a connection, or after `patience`.
+    pub(super) async fn connected(&self, patience: Duration) -> Result<(), StoreError> {
+        self.live(0, Instant::now() + patience).await.map(drop)
+    }
+
     /// Calls, and waits as long as `patience` allows. What a connection that has just broken may have carried is sent again by
     /// the next one: every call bears that.
     pub(super) async fn call<T: FromRedisValue>(

@@ -163,6 +163,9 @@ impl Watch {
 impl RedisStore {
     /// Takes a key of its own through its life, so that what the user may not do is found before anything is served.
     pub(super) async fn rehearse(&self) -> Result<(), StoreError> {
+        for lane in self.small.iter().chain([&self.big]) {
+            lane.connected(self.params.connect_timeout).await?;
+        }
         let (id, caller) = (RequestId::from_bytes(random()?), CallerHash::from_bytes(random()?));
         let claim = Claim {
             owner: Owner::new(u128::from_be_bytes(random()?)),
