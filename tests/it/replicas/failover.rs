@@ -9,11 +9,15 @@ const ONE_REPLICA: &str = "wait_replicas = 1\nwait_timeout = \"500ms\"";
 
 const SETTINGS: &str = "timeout = \"500ms\"\nlease = \"3s\"";
 
+/// What this process has answered it would answer again, whatever the servers know.
+const UNCACHED: &str = "cache_max_bytes = 0";
+
 /// The last claim before a failover, which no replica has: what its first try got, and how often it ran in the end.
 async fn lose_the_last_write(lines: &str) -> (u16, usize) {
     let mut set = Sentinels::start(Make::Redis, 1).await;
     let upstream = Upstream::start().await;
-    let (proxy, _store) = Way::to_sentinels(&set).with(lines).store(SETTINGS).start(&upstream).await;
+    let (proxy, _store) =
+        Way::to_sentinels(&set).with(UNCACHED).with(lines).store(SETTINGS).start(&upstream).await;
     let earlier = proxy.charge("earlier").await;
     earlier.expect_status(201);
     let mut gate = upstream.hold_next();
