@@ -1,6 +1,9 @@
-//! The composition root: settings become running parts. The only file that names every layer.
+//! The composition root: settings become running parts. The only file that names every layer, with those below it.
+
+mod reload;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::config::{Settings, StoreSettings};
-use crate::guard::Guard;
+use self::reload::Reloader;
+use crate::config::{Contents, Settings, StoreSettings};
+use crate::guard::{self, Guard};
 use crate::proxy::{Proxy, SetupError};
 use crate::server::admin::Readiness;
-use crate::server::{self, BindError, Server, TlsError, TlsServer};
+use crate::server::{self, BindError, Reload, Server, TlsError, TlsServer};
 use crate::store::codec::{Codec, KeyError};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{self, RedisStore};
@@ -33,8 +37,9 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct App {
     guard: Guard,
     readiness: Arc<Readiness>,
-    proxy: Arc<Proxy>,
-    server: server::Params,
+    server: Arc<Server>,
+    reload: Reload,
+    reloader: Reloader,
     tls: Option<Arc<TlsServer>>,
     /// Guarded requests whose clients are gone, and records that the store has not taken yet.
     work: TaskTracker,
@@ -82,17 +87,10 @@ impl App {
     /// # Errors
     ///
     /// [`BuildError`].
-    pub async fn build(mut settings: Settings) -> Result<Self, BuildError> {
+    pub async fn build(settings: Settings) -> Result<Self, BuildError> {
         let store: Arc<dyn Store> = match &settings.store {
             StoreSettings::Memory(params) => Arc::new(MemoryStore::new(params.clone())),
             StoreSettings::Redis(params, records) => {
-                // The store has deadlines of its own, longer for big answers: the guard's is for a store that has none.
-                let policies = settings.proxy.routes.iter().filter_map(|route| route.guard.as_ref());
-                let largest = policies.map(|policy| policy.max_response_body_bytes).max().unwrap_or(0);
-                settings.guard.store_timeout += redis::transfer_time(largest);
-                if params.wait_replicas > 0 {
-                    settings.guard.store_timeout += params.wait_timeout;
-                }
                 Arc::new(RedisStore::new((**params).clone(), Codec::new(records)?))
             }
         };
@@ -109,7 +107,8 @@ impl App {
         timeout(SETUP_TIMEOUT, store.setup()).await.unwrap_or_else(too_slow)?;
         let work = TaskTracker::new();
         let readiness = Arc::new(Readiness::new(Arc::clone(&store), settings.server.ready_needs_store));
-        let guard = Guard::new(store, settings.guard, work.clone());
+        let params = guard::Params { store_timeout: store_timeout(&settings), ..settings.guard.clone() };
+        let guard = Guard::new(store, params, work.clone());
         let proxy = Proxy::new(&settings.proxy, settings.log.access, guard.clone(), work.clone())?;
         let http2 = settings.server.http2.is_some();
         let tls = settings.server.tls.clone().map(|params| TlsServer::new(params, http2)).transpose()?;
@@ -123,8 +122,34 @@ impl App {
         };
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
-        let (proxy, server, tls) = (Arc::new(proxy), settings.server, tls.map(Arc::new));
-        Ok(Self { guard, readiness, proxy, server, tls, work, listeners, admin, addresses, admin_address })
+        let tls = tls.map(Arc::new);
+        let server = Arc::new(Server::new(settings.server.clone(), Arc::new(proxy), tls.clone()));
+        let (reload, requests) = Reload::channel();
+        let reloader = Reloader::new(settings, server.clone(), guard.clone(), requests);
+        Ok(Self {
+            guard,
+            readiness,
+            server,
+            reload,
+            reloader,
+            tls,
+            work,
+            listeners,
+            admin,
+            addresses,
+            admin_address,
+        })
+    }
+
+    /// Takes new settings from the file at `path`, of which `contents` are in force.
+    pub fn follow(&mut self, path: PathBuf, contents: Contents) {
+        self.reloader.follow(path, contents);
+    }
+
+    /// By which the settings are read again.
+    #[must_use]
+    pub const fn reload(&self) -> &Reload {
+        &self.reload
     }
 
     /// Where clients connect.
@@ -142,20 +167,18 @@ impl App {
     /// Serves until `shutdown`, then drains: no new connections, what was begun is finished. Ends when all is done, when
     /// the grace is over, or at `abort`; what is unfinished then goes on for as long as the runtime does.
     pub async fn run(self, shutdown: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Drained {
-        let Self { guard, readiness, proxy, server: params, tls, work, listeners, admin, .. } = self;
-        let (stop, accepting, shutdown_grace) =
-            (CancellationToken::new(), TaskTracker::new(), params.shutdown_grace);
-        let ways = params.listeners.clone();
-        let server = Arc::new(Server::new(params, proxy.clone(), tls.clone()));
+        let Self { guard, readiness, server, reloader, tls, work, listeners, admin, .. } = self;
+        let (stop, accepting) = (CancellationToken::new(), TaskTracker::new());
         let connections = server.connections().clone();
-        for (listener, how) in listeners.into_iter().zip(ways) {
+        for (listener, how) in listeners.into_iter().zip(server.params().listeners.clone()) {
             drop(accepting.spawn(server.clone().serve(listener, how, stop.clone())));
         }
         let ended = CancellationToken::new();
         let _ended_with_run = ended.clone().drop_guard();
         spawn_until(&ended, async move { guard.prune_forever().await });
-        spawn_until(&ended, sweep_forever(proxy.clone()));
-        proxy.health_checks().for_each(|check| spawn_until(&ended, check));
+        spawn_until(&ended, sweep_forever(server.clone()));
+        server.proxy().health_checks().for_each(|check| spawn_until(&ended, check));
+        spawn_until(&ended, reloader.reload_forever(ended.clone()));
         if let Some(tls) = tls {
             spawn_until(&ended, tls.reload_forever());
         }
@@ -164,14 +187,15 @@ impl App {
         }
 
         let mut abort = pin!(abort);
-        let unfinished = || work.len() + usize::try_from(proxy.guarded_in_flight()).unwrap_or(usize::MAX);
+        let unfinished =
+            || work.len() + usize::try_from(server.proxy().guarded_in_flight()).unwrap_or(usize::MAX);
         tokio::select! {
             () = shutdown => {}
             () = &mut abort => return Drained::Unfinished(unfinished()),
         }
         info!(connections = connections.len(), unfinished = unfinished(), "draining");
         readiness.drain();
-        proxy.drain();
+        server.proxy().drain();
         stop.cancel();
         for tracker in [&accepting, &connections, &work] {
             tracker.close();
@@ -184,7 +208,7 @@ impl App {
         tokio::select! {
             biased;
             () = finished => info!("drained"),
-            () = sleep(shutdown_grace) => {
+            () = sleep(server.params().shutdown_grace) => {
                 let (connections, unfinished) = (connections.len(), unfinished());
                 warn!(connections, unfinished, "the grace is over; what is unfinished will read as unknown");
             }
@@ -198,11 +222,21 @@ impl App {
     }
 }
 
+/// How long the guard waits for one operation of the store.
+fn store_timeout(settings: &Settings) -> Duration {
+    let StoreSettings::Redis(params, _) = &settings.store else { return settings.guard.store_timeout };
+    // The store has deadlines of its own, longer for big answers: the guard's is for a store that has none.
+    let policies = settings.proxy.routes.iter().filter_map(|route| route.guard.as_ref());
+    let largest = policies.map(|policy| policy.max_response_body_bytes).max().unwrap_or(0);
+    let replicas = if params.wait_replicas > 0 { params.wait_timeout } else { Duration::ZERO };
+    settings.guard.store_timeout + redis::transfer_time(largest) + replicas
+}
+
 /// Closes upstream connections that were idle for too long, again and again.
-async fn sweep_forever(proxy: Arc<Proxy>) {
+async fn sweep_forever(server: Arc<Server>) {
     loop {
         sleep(SWEEP_INTERVAL).await;
-        proxy.sweep();
+        server.proxy().sweep();
     }
 }
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use oncegate::app::{App, Drained};
-use oncegate::config::{self, Loaded};
+use oncegate::config::{self, Contents, Loaded};
 use oncegate::proxy::route::Routes;
+use oncegate::server::Reload;
 use oncegate::{demo, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command.unwrap_or(Command::Run) {
         Command::Check => check(&arguments.config),
-        Command::Run => load(&arguments.config).and_then(|loaded| serve(loaded, &arguments.config)),
+        Command::Run => serve(&arguments.config),
         Command::Demo { once } => on_runtime(demonstrate(once)),
     };
     done.map_or_else(
@@ -68,13 +69,9 @@ fn main() -> ExitCode {
 
 type Done = Result<(), (u8, String)>;
 
-fn load(path: &Path) -> Result<Loaded, (u8, String)> {
-    config::load(path).map_err(|error| (WRONG_CONFIGURATION, error.to_string()))
-}
-
 fn check(path: &Path) -> Done {
-    let Loaded { settings, warnings } = load(path)?;
-    Routes::new(&settings.proxy.routes).map_err(|error| (WRONG_CONFIGURATION, error.to_string()))?;
+    let Loaded { settings, warnings } = config::load(path).map_err(misconfigured)?;
+    Routes::new(&settings.proxy.routes).map_err(misconfigured)?;
     let mut text = config::describe(&settings);
     for warning in warnings {
         text.push_str(&format!("warning: {}:{warning}\n", path.display()));
@@ -86,26 +83,34 @@ fn on_runtime(work: impl Future<Output = Done>) -> Done {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?.block_on(work)
 }
 
-fn serve(loaded: Loaded, path: &Path) -> Done {
+fn serve(path: &Path) -> Done {
+    let contents = Contents::read(path).map_err(misconfigured)?;
+    let loaded = contents.parse(path).map_err(misconfigured)?;
     let filter = std::env::var("ONCEGATE_LOG").ok();
     // Dropped after the runtime: what is cut off at the end still gets its line.
     let _lines = telemetry::init(filter.as_deref()).map_err(failed)?;
-    on_runtime(run(loaded, path))
+    on_runtime(run(loaded, path, contents))
 }
 
-async fn run(Loaded { settings, warnings }: Loaded, path: &Path) -> Done {
+async fn run(Loaded { settings, warnings }: Loaded, path: &Path, contents: Contents) -> Done {
     for warning in warnings {
         warn!("{}:{warning}", path.display());
     }
     let mut signals = Signals::new().map_err(failed)?;
-    let app = App::build(settings).await.map_err(failed)?;
+    let hang_up = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut app = App::build(settings).await.map_err(failed)?;
+    app.follow(path.to_owned(), contents);
+    let reloading = reload_at_signals(hang_up, app.reload().clone());
     let admin = app.admin_address().map(tracing::field::display);
     info!(listen = ?app.addresses(), admin, version = env!("CARGO_PKG_VERSION"), "serving");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let running = app.run(async { stopped.await.unwrap_or(()) }, async { ended.await.unwrap_or(()) });
     let signalled = async {
-        signals.next().await;
+        tokio::select! {
+            () = signals.next() => {}
+            never = reloading => never,
+        }
         info!("a signal: no new work is taken; a second signal ends at once");
         drop(stop);
         signals.next().await;
@@ -130,8 +135,21 @@ async fn demonstrate(once: bool) -> Done {
     demo::run(once, async move { signals.next().await }, &mut io::stdout()).await.map_err(failed)
 }
 
+fn misconfigured(error: impl ToString) -> (u8, String) {
+    (WRONG_CONFIGURATION, error.to_string())
+}
+
 fn failed(error: impl ToString) -> (u8, String) {
     (FAILED, error.to_string())
+}
+
+/// Has the settings read again at every SIGHUP. What comes of it is in the log.
+async fn reload_at_signals(mut hang_up: Signal, reload: Reload) {
+    while hang_up.recv().await.is_some() {
+        info!("SIGHUP: the settings are read again");
+        drop(reload.ask().await);
+    }
+    std::future::pending::<()>().await;
 }
 
 /// SIGTERM and SIGINT: process 1 has no default for them.

@@ -27,6 +27,8 @@ pub(super) const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// `[server] tls.reload_interval`.
 pub(super) const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// `[server] reload_interval`: of the file itself.
+pub(super) const CONFIG_RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 /// `[server.http2]`: HTTP/2 is spoken, within these bounds.
 pub(super) const HTTP2: Http2Params = Http2Params {
     max_concurrent_streams: 100,

@@ -77,6 +77,10 @@ fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
     ] {
         writeln!(out, "  {name} = \"{}\"", wording::duration(value))?;
     }
+    match settings.reload_interval {
+        Some(interval) => writeln!(out, "  reload_interval = \"{}\"", wording::duration(interval))?,
+        None => writeln!(out, "  reload_interval = false")?,
+    }
     for (name, bytes) in [
         ("max_header_size", server.max_header_bytes as u64),
         ("max_buffered_bytes", proxy.max_buffered_bytes),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -28,6 +29,7 @@ pub(super) struct Server {
     pub(super) trusted_proxies: Vec<IpNet>,
     pub(super) request_id: Setting<bool>,
     pub(super) min_body_rate: Option<MinRate>,
+    pub(super) reload_interval: Option<Duration>,
 }
 
 /// Paths of files are relative to `folder`.
@@ -84,6 +86,9 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, folder: &Path, report: &R
         trusted_proxies: callers::trusted_proxies(&mut section, report),
         request_id: section.read("request_id", defaults::REQUEST_ID, flag),
         min_body_rate: min_body_rate(&mut section, report),
+        reload_interval: section
+            .read("reload_interval", Some(defaults::CONFIG_RELOAD_INTERVAL), reload_interval)
+            .value,
     };
     section.finish();
     server
@@ -114,6 +119,14 @@ fn admin(mut section: Section<'_>) -> Option<Setting<SocketAddr>> {
     let listen = section.require("listen", mend, text_as(socket_address));
     section.finish();
     listen
+}
+
+/// An interval, or `false` for none.
+fn reload_interval(item: &Item<'_>) -> Option<Option<Duration>> {
+    match item.value().as_bool() {
+        Some(false) => Some(None),
+        _ => duration(MILLISECOND * 100..=DAY)(item).map(Some),
+    }
 }
 
 fn max_connections_per_address(item: &Item<'_>) -> Option<Option<usize>> {

@@ -8,8 +8,11 @@
 
 mod callers;
 mod changes;
+mod contents;
 mod defaults;
 mod describe;
+mod difference;
+mod fixed;
 mod http2;
 mod idempotency;
 mod listeners;
@@ -29,13 +32,15 @@ mod values;
 mod wording;
 mod words;
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
+pub use contents::Contents;
 pub use describe::describe;
+pub use fixed::fixed;
 pub use report::Diagnostic;
 
 use self::idempotency::Idempotency;
@@ -45,9 +50,6 @@ use crate::store::codec::CodecParams;
 use crate::store::memory::MemoryParams;
 use crate::store::redis::params::RedisParams;
 use crate::{guard, proxy, server};
-
-/// The largest file that is read.
-const MAX_FILE_BYTES: u64 = bytesize::MIB;
 
 /// What a file asks for, as the parameters of each layer.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// What is logged.
     pub log: LogSettings,
+    /// How often the file is looked at for new contents; `None` for never.
+    pub reload_interval: Option<Duration>,
 }
 
 /// Where entries live.
@@ -116,8 +120,7 @@ pub enum ConfigError {
 ///
 /// [`ConfigError`] if it cannot be read, is larger than 1 MiB, or has mistakes: then all of them.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let text = read(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    parse(&text, &path.display().to_string())
+    Contents::read(path)?.parse(path)
 }
 
 /// Reads `text` as a file that messages call `file_name`. The files that it names are beside that one.
@@ -193,16 +196,8 @@ fn settings(mut root: Section<'_>, folder: &Path, report: &Report<'_>) -> Settin
         guard: store.guard,
         store: store.settings,
         log,
+        reload_interval: server.reload_interval,
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
-    }
-    Ok(text)
 }
 
 fn mend_of_reading(source: &io::Error) -> &'static str {

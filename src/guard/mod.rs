@@ -13,6 +13,7 @@ mod waiting;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Guard(Arc<Inner>);
 struct Inner {
     store: Arc<dyn Store>,
     params: Params,
+    /// The one of the parameters that grows with the settings.
+    store_timeout_ms: AtomicU64,
     owners: Owners,
     pending: PendingWrites,
     waiting: WaitingRoom,
@@ -87,7 +90,14 @@ impl Guard {
     pub fn new(store: Arc<dyn Store>, params: Params, tracker: TaskTracker) -> Self {
         let pending = PendingWrites::new(params.max_pending_writes);
         let waiting = WaitingRoom::new(params.max_waiters);
-        Self(Arc::new(Inner { store, params, owners: Owners::new(), pending, waiting, tracker }))
+        let store_timeout_ms = AtomicU64::new(milliseconds(params.store_timeout));
+        let owners = Owners::new();
+        Self(Arc::new(Inner { store, params, store_timeout_ms, owners, pending, waiting, tracker }))
+    }
+
+    /// From now on one store operation may take so long, or as long as before if that is longer: what has begun may need it.
+    pub fn raise_store_timeout(&self, store_timeout: Duration) {
+        self.0.store_timeout_ms.fetch_max(milliseconds(store_timeout), Ordering::Relaxed);
     }
 
     /// Asks to run `presented`. Waits for a request in flight if `rules` say so, and is judged anew on waking.
@@ -215,9 +225,7 @@ impl Guard {
         let inner = &self.0;
         let patience = deadline.saturating_duration_since(Instant::now());
         let settled = inner.store.settled(&presented.id, patience);
-        timeout_at(deadline + inner.params.store_timeout, settled)
-            .await
-            .unwrap_or_else(|_| Err(inner.no_answer()))
+        timeout_at(deadline + inner.store_timeout(), settled).await.unwrap_or_else(|_| Err(inner.no_answer()))
     }
 }
 
@@ -233,16 +241,24 @@ impl Inner {
             Some(done) => done,
             None => {
                 // Boxed, so that those who need it not need not carry it along.
-                let timed = Box::pin(timeout(self.params.store_timeout, operation));
+                let timed = Box::pin(timeout(self.store_timeout(), operation));
                 timed.await.unwrap_or_else(|_| Err(self.no_answer()))
             }
         }
     }
 
     fn no_answer(&self) -> StoreError {
-        let patience = self.params.store_timeout;
-        StoreError::Unavailable(format!("no answer within {} ms", patience.as_millis()).into())
+        let patience_ms = self.store_timeout_ms.load(Ordering::Relaxed);
+        StoreError::Unavailable(format!("no answer within {patience_ms} ms").into())
     }
+
+    fn store_timeout(&self) -> Duration {
+        Duration::from_millis(self.store_timeout_ms.load(Ordering::Relaxed))
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What `work` comes to if it is done the first time it is looked at.

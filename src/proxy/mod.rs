@@ -84,7 +84,7 @@ pub struct Proxy {
     guarded_places: Quota,
     buffered_bytes: Quota,
     min_body_rate: Option<MinRate>,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
     access_log: bool,
     trust: Trust,
     request_ids: Option<RequestIds>,
@@ -109,6 +109,15 @@ struct Site {
     upstream: Arc<Upstream>,
 }
 
+/// What outlives the settings.
+struct Lasting {
+    guard: Guard,
+    tracker: TaskTracker,
+    guarded_places: Quota,
+    buffered_bytes: Quota,
+    draining: Arc<AtomicBool>,
+}
+
 /// A guarded request. One that was read whole does not depend on its client any more.
 #[derive(Debug)]
 struct Work<R> {
@@ -131,14 +140,53 @@ impl Proxy {
         guard: Guard,
         tracker: TaskTracker,
     ) -> Result<Self, SetupError> {
-        let upstream = |upstream: &policy::Upstream| Upstream::new(upstream.clone()).map(Arc::new);
+        let lasting = Lasting {
+            guard,
+            tracker,
+            guarded_places: Quota::new(params.max_guarded_in_flight as u64),
+            buffered_bytes: Quota::new(params.max_buffered_bytes),
+            draining: Arc::default(),
+        };
+        Self::with(params, access_log, lasting, &[])
+    }
+
+    /// A proxy of other settings that carries on for this one: what is at work counts on, and an upstream that stays as it is
+    /// keeps its connections and its health.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`]: nothing has changed then.
+    pub fn renewed(&self, params: &Params, access_log: bool) -> Result<Self, SetupError> {
+        let lasting = Lasting {
+            guard: self.guard.clone(),
+            tracker: self.tracker.clone(),
+            guarded_places: self.guarded_places.clone(),
+            buffered_bytes: self.buffered_bytes.clone(),
+            draining: self.draining.clone(),
+        };
+        let renewed = Self::with(params, access_log, lasting, &self.upstreams)?;
+        renewed.guarded_places.set_max(params.max_guarded_in_flight as u64);
+        renewed.buffered_bytes.set_max(params.max_buffered_bytes);
+        Ok(renewed)
+    }
+
+    fn with(
+        params: &Params,
+        access_log: bool,
+        lasting: Lasting,
+        earlier: &[Arc<Upstream>],
+    ) -> Result<Self, SetupError> {
+        let Lasting { guard, tracker, guarded_places, buffered_bytes, draining } = lasting;
+        let upstream = |upstream: &policy::Upstream| match earlier.iter().find(|it| it.params() == upstream) {
+            Some(earlier) => Ok(earlier.clone()),
+            None => Upstream::new(upstream.clone()).map(Arc::new),
+        };
         let upstreams: Vec<Arc<Upstream>> =
             params.upstreams.iter().map(upstream).collect::<Result<_, _>>()?;
         let site = |route: &Route| {
             let upstream = upstreams.get(route.upstream)?.clone();
             Some(Arc::new(Site { name: route.name.as_str().into(), route: route.clone(), upstream }))
         };
-        let buffered_bytes = Quota::new(params.max_buffered_bytes);
         Ok(Self {
             routes: Routes::new(&params.routes)?,
             sites: params.routes.iter().filter_map(site).collect(),
@@ -151,10 +199,10 @@ impl Proxy {
             ),
             guard,
             tracker,
-            guarded_places: Quota::new(params.max_guarded_in_flight as u64),
+            guarded_places,
             buffered_bytes,
             min_body_rate: params.min_body_rate,
-            draining: AtomicBool::new(false),
+            draining,
             access_log,
             trust: Trust::new(params.trusted_proxies.clone()),
             request_ids: params.request_id.then(RequestIds::new),
@@ -177,7 +225,7 @@ impl Proxy {
         self.upstreams.iter().for_each(|upstream| upstream.sweep());
     }
 
-    /// The work of watching the upstreams' health, which never ends.
+    /// The work of watching the health of those upstreams that nobody watches yet. It ends some time after the upstream.
     pub fn health_checks(&self) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
         self.upstreams.iter().flat_map(Upstream::health_checks)
     }

@@ -10,7 +10,7 @@ pub struct Quota(Arc<Count>);
 
 #[derive(Debug)]
 struct Count {
-    max: u64,
+    max: AtomicU64,
     taken: AtomicU64,
 }
 
@@ -25,7 +25,12 @@ impl Quota {
     /// A quota of `max`, none of it taken.
     #[must_use]
     pub fn new(max: u64) -> Self {
-        Self(Arc::new(Count { max, taken: AtomicU64::new(0) }))
+        Self(Arc::new(Count { max: AtomicU64::new(max), taken: AtomicU64::new(0) }))
+    }
+
+    /// From now on `max` is the bound. What is taken stays, be it more.
+    pub(super) fn set_max(&self, max: u64) {
+        self.0.max.store(max, Ordering::Relaxed);
     }
 
     /// How much is taken.
@@ -36,7 +41,7 @@ impl Quota {
 
     /// Whether there is no room.
     pub(super) fn is_full(&self) -> bool {
-        self.taken() >= self.0.max
+        self.taken() >= self.0.max.load(Ordering::Relaxed)
     }
 
     /// A share of `amount`, room or not.
@@ -58,7 +63,8 @@ impl Share {
     /// Takes `more` of the same quota; `false` if there is no room.
     pub(super) fn grow(&mut self, more: u64) -> bool {
         let Count { max, taken } = &*self.count;
-        let grown = |taken: u64| taken.checked_add(more).filter(|taken| taken <= max);
+        let max = max.load(Ordering::Relaxed);
+        let grown = |taken: u64| taken.checked_add(more).filter(|taken| *taken <= max);
         let is_taken = taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
         if is_taken {
             self.amount += more;
@@ -93,5 +99,17 @@ mod tests {
         assert!(quota.take(u64::MAX).is_none());
         drop(first);
         assert!(quota.take(10).is_some());
+    }
+
+    #[test]
+    fn a_new_bound_takes_nothing_away() {
+        let quota = Quota::new(10);
+        let mut share = quota.take(6).unwrap();
+        quota.set_max(4);
+        assert!(quota.is_full() && !share.grow(1));
+        quota.set_max(7);
+        assert!(share.grow(1));
+        drop(share);
+        assert_eq!(quota.taken(), 0);
     }
 }

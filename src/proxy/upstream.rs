@@ -13,6 +13,7 @@ mod pool;
 mod tls;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
@@ -57,6 +58,7 @@ pub struct Upstream {
     params: policy::Upstream,
     endpoints: Vec<Arc<Endpoint>>,
     balance: Balance,
+    is_watched: AtomicBool,
 }
 
 /// Why an upstream cannot be used.
@@ -101,7 +103,12 @@ impl Upstream {
     pub fn new(params: policy::Upstream) -> Result<Self, UpstreamError> {
         let endpoints =
             endpoints(&params).map_err(|source| UpstreamError { name: params.name.clone(), source })?;
-        Ok(Self { endpoints, balance: Balance::new(params.ejection), params })
+        Ok(Self {
+            endpoints,
+            balance: Balance::new(params.ejection),
+            params,
+            is_watched: AtomicBool::new(false),
+        })
     }
 
     /// The upstream's settings.
@@ -150,11 +157,15 @@ impl Upstream {
         }
     }
 
-    /// The work of watching the endpoints' health, which never ends: one future for each endpoint, none without a check.
+    /// The work of watching the endpoints' health for as long as there is this upstream: one future for each endpoint, none
+    /// without a check, and none but the first time.
     pub fn health_checks(self: &Arc<Self>) -> Vec<impl Future<Output = ()> + Send + use<>> {
         let Some(check) = &self.params.health_check else { return Vec::new() };
-        let watch = |endpoint: &Arc<Endpoint>| health::watch(self.clone(), endpoint.clone(), check.clone());
-        self.endpoints.iter().map(watch).collect()
+        if self.is_watched.swap(true, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let watch = |index| health::watch(Arc::downgrade(self), index, check.clone());
+        (0..self.endpoints.len()).map(watch).collect()
     }
 
     async fn send_to(

@@ -13,7 +13,7 @@ use super::http1;
 use super::http2::Http2;
 use super::opening::{Opened, open};
 use super::stream::Stream;
-use super::{Accepted, Http2Params, ListenerParams, Server};
+use super::{Accepted, Http2Params, ListenerParams, Params, Server};
 use crate::proxy::{Client, Quota};
 
 /// How long a connection that has sent no request yet is kept while draining: its first request may be under way.
@@ -34,16 +34,17 @@ impl Connection {
     /// Serves requests until the client is done, or `stop`.
     pub(super) async fn serve(self, stop: CancellationToken) {
         let Self { accepted: (stream, peer, place), server, how } = self;
+        let params = server.params();
         let opened = tokio::select! {
             biased;
-            opened = open(stream, peer.ip(), how, &server) => opened,
+            opened = open(stream, peer.ip(), how, &server, &params) => opened,
             () = lingered(&stop) => return,
         };
         let Opened { stream, probe, address, place_of_address, tls, is_http2 } = match opened {
             Ok(opened) => opened,
             Err(error) => return debug!(%error, peer = %peer.ip(), "a connection sent no request"),
         };
-        let http2 = server.params.http2.filter(|_| is_http2);
+        let http2 = params.http2.filter(|_| is_http2);
         let client = Arc::new(Client {
             address,
             connection: if is_http2 { probe.shared() } else { probe },
@@ -54,11 +55,11 @@ impl Connection {
         });
         let ended = match http2 {
             // Boxed, so that connections of HTTP/1.1 need not hold what it needs.
-            Some(limits) => Box::pin(serve_http2(stream, server, client, limits, stop)).await,
+            Some(limits) => Box::pin(serve_http2(stream, server, &params, client, limits, stop)).await,
             None => {
-                let ended = http1::serve(stream, &server, client, stop).await;
+                let ended = http1::serve(stream, &server, &params, client, stop).await;
                 if ended.as_ref().is_err_and(hyper::Error::is_parse) {
-                    server.proxy.unreadable_head(address);
+                    server.proxy().unreadable_head(address);
                 }
                 ended
             }
@@ -72,12 +73,13 @@ impl Connection {
 async fn serve_http2(
     stream: Stream,
     server: Arc<Server>,
+    params: &Params,
     client: Arc<Client>,
     limits: Http2Params,
     stop: CancellationToken,
 ) -> hyper::Result<()> {
-    let http2 = Http2::new(&limits, &server.params, server.connections.clone());
-    http2.serve(stream, server.proxy.clone(), client, stop).await
+    let http2 = Http2::new(&limits, params, server.connections.clone());
+    http2.serve(stream, server, client, stop).await
 }
 
 async fn lingered(stop: &CancellationToken) {

@@ -31,6 +31,7 @@ use crate::proxy::upstream::{HYPER_MAX_HEADERS, hyper_buffer_bytes};
 pub(super) async fn serve(
     stream: Stream,
     server: &Server,
+    params: &Params,
     client: Arc<Client>,
     stop: CancellationToken,
 ) -> hyper::Result<()> {
@@ -38,8 +39,7 @@ pub(super) async fn serve(
     let begun = AtomicBool::new(false);
     let answer = |request| {
         begun.store(true, Ordering::Relaxed);
-        let (proxy, client, protocol) =
-            (server.proxy.clone(), client.clone(), Protocol::Http1(findings.take()));
+        let (proxy, client, protocol) = (server.proxy(), client.clone(), Protocol::Http1(findings.take()));
         let request = InParts::of(request);
         let findings = &findings;
         // The reply's future is made in its place: moving it would cost more than making it.
@@ -51,8 +51,8 @@ pub(super) async fn serve(
             Ok::<_, Infallible>(response)
         }
     };
-    let deadline = Deadline::new(server.params.header_timeout);
-    let http1 = builder(&server.params, deadline.clone());
+    let deadline = Deadline::new(params.header_timeout);
+    let http1 = builder(params, deadline.clone());
     let mut alarm = Alarm::new(deadline);
     loop {
         let mut connection = http1.serve_connection(TokioIo::new(io), service_fn(&answer)).with_upgrades();
@@ -76,7 +76,7 @@ pub(super) async fn serve(
         let Some(Parts { io: rested, .. }) = connection.into_parts() else { return Ok(()) };
         tokio::select! {
             biased;
-            readable = timeout(server.params.idle_timeout, client.connection.readable()) => {
+            readable = timeout(params.idle_timeout, client.connection.readable()) => {
                 // What is wrong with the socket, if anything, is told to whoever reads it.
                 if readable.is_err() {
                     return Ok(());

@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::stream::Stream;
-use super::{Http2Params, Params};
+use super::{Http2Params, Params, Server};
 use crate::proxy::request::{InParts, Protocol};
-use crate::proxy::{Client, Proxy, reply};
+use crate::proxy::{Client, reply};
 use activity::Activity;
 use body::{Http2Body, attend};
 
@@ -74,13 +74,13 @@ impl Http2 {
     pub(super) async fn serve(
         self,
         stream: Stream,
-        proxy: Arc<Proxy>,
+        server: Arc<Server>,
         client: Arc<Client>,
         stop: CancellationToken,
     ) -> hyper::Result<()> {
         let Self { builder, streams, max_headers, idle_timeout } = self;
         let service = service_fn(|request: Request<Incoming>| {
-            let (proxy, client) = (proxy.clone(), client.clone());
+            let (proxy, client) = (server.proxy(), client.clone());
             async move {
                 let response = if request.headers().len() > max_headers {
                     reply::too_many_fields()

@@ -11,6 +11,7 @@ mod http1;
 mod http2;
 mod opening;
 mod params;
+mod reload;
 mod stream;
 mod tls;
 
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -28,6 +30,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 pub use params::{CertificateParams, ClientAuthParams, Http2Params, ListenerParams, Params, TlsParams};
+pub use reload::{Reload, ReloadRequests, Reloaded};
 pub use tls::{TlsError, TlsServer};
 
 use crate::proxy::Proxy;
@@ -58,8 +61,10 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 /// What all listeners for requests share.
 #[derive(Debug)]
 pub struct Server {
-    params: Params,
-    proxy: Arc<Proxy>,
+    /// What new connections go by.
+    params: ArcSwap<Params>,
+    /// What each request is handed to when it begins, and stays with to its end.
+    proxy: ArcSwap<Proxy>,
     tls: Option<Arc<TlsServer>>,
     places: Arc<Semaphore>,
     addresses: Option<Addresses>,
@@ -72,7 +77,33 @@ impl Server {
     pub fn new(params: Params, proxy: Arc<Proxy>, tls: Option<Arc<TlsServer>>) -> Self {
         let places = Arc::new(Semaphore::new(params.max_connections.min(Semaphore::MAX_PERMITS)));
         let addresses = params.max_connections_per_address.map(Addresses::new);
-        Self { params, proxy, tls, places, addresses, connections: TaskTracker::new() }
+        Self {
+            params: ArcSwap::from_pointee(params),
+            proxy: ArcSwap::new(proxy),
+            tls,
+            places,
+            addresses,
+            connections: TaskTracker::new(),
+        }
+    }
+
+    /// The proxy that requests are handed to at present.
+    #[must_use]
+    pub fn proxy(&self) -> Arc<Proxy> {
+        self.proxy.load_full()
+    }
+
+    /// The settings that hold at present.
+    #[must_use]
+    pub fn params(&self) -> Arc<Params> {
+        self.params.load_full()
+    }
+
+    /// From now on requests are handed to `proxy`, and new connections go by `params`. What was begun goes on as it was. How
+    /// many connections there may be, listeners and TLS stay what they were.
+    pub fn renew(&self, params: Params, proxy: Arc<Proxy>) {
+        self.params.store(Arc::new(params));
+        self.proxy.store(proxy);
     }
 
     /// The connections under way.

@@ -54,8 +54,9 @@ pub(super) async fn open(
     peer: IpAddr,
     how: ListenerParams,
     server: &Server,
+    params: &Params,
 ) -> Result<Opened, OpeningError> {
-    let Params { header_timeout, write_timeout, http2, .. } = server.params;
+    let Params { header_timeout, write_timeout, http2, .. } = *params;
     let (mut socket, probe) = Socket::new(stream, write_timeout);
     let mut address = peer;
     if how.proxy_protocol {

@@ -2,7 +2,7 @@
 //!
 //! Each question has a connection of its own, beside those that requests use: it is to find out whether one can be made.
 
-use std::sync::Arc;
+use std::sync::Weak;
 
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request};
@@ -16,14 +16,21 @@ use crate::proxy::body::{RequestBody, WholeBody};
 use crate::proxy::headers::PSEUDONYM;
 use crate::proxy::policy::HealthCheck;
 
-/// Watches one endpoint for ever.
-pub(super) async fn watch(upstream: Arc<Upstream>, endpoint: Arc<Endpoint>, check: HealthCheck) {
-    loop {
-        let deadline = Instant::now() + check.timeout;
-        let is_good = timeout_at(deadline, ask(&endpoint, &check, deadline)).await == Ok(Some(true));
-        upstream.balance.checked(&endpoint, is_good, &check);
+/// Watches the endpoint at this index for as long as anybody but this has the upstream.
+pub(super) async fn watch(upstream: Weak<Upstream>, index: usize, check: HealthCheck) {
+    while look(&upstream, index, &check).await.is_some() {
         sleep(check.interval).await;
     }
+}
+
+/// Asks once; `None` if there is nothing left to ask for.
+async fn look(upstream: &Weak<Upstream>, index: usize, check: &HealthCheck) -> Option<()> {
+    let upstream = upstream.upgrade()?;
+    let endpoint = upstream.endpoints.get(index)?;
+    let deadline = Instant::now() + check.timeout;
+    let is_good = timeout_at(deadline, ask(endpoint, check, deadline)).await == Ok(Some(true));
+    upstream.balance.checked(endpoint, is_good, check);
+    Some(())
 }
 
 /// Whether the answer is a good one; `None` if there is none.

@@ -1,0 +1,145 @@
+//! New settings for a running process.
+//!
+//! Owns what is in force. The file is read whole and judged whole: one with a mistake, or with a setting that takes a restart,
+//! changes nothing. What was begun goes on by the settings that it began with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{spawn_until, store_timeout};
+use crate::config::{self, ConfigError, Contents, Loaded, Settings};
+use crate::guard::Guard;
+use crate::proxy::Proxy;
+use crate::server::{ReloadRequests, Reloaded, Server};
+
+/// Takes new settings.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    in_force: Arc<Settings>,
+    file: Option<Followed>,
+    server: Arc<Server>,
+    guard: Guard,
+    requests: ReloadRequests,
+    /// What was said last of a file that cannot be taken: said once, however often the file is looked at.
+    said: Option<Reloaded>,
+}
+
+/// The file that settings come from.
+#[derive(Clone, Debug)]
+struct Followed {
+    path: PathBuf,
+    /// What is in force.
+    contents: Contents,
+}
+
+/// What is about to be in force.
+struct Prepared {
+    contents: Contents,
+    loaded: Loaded,
+    proxy: Proxy,
+}
+
+impl Reloader {
+    /// For a process that goes by `settings`.
+    pub(super) fn new(
+        settings: Settings,
+        server: Arc<Server>,
+        guard: Guard,
+        requests: ReloadRequests,
+    ) -> Self {
+        Self { in_force: Arc::new(settings), file: None, server, guard, requests, said: None }
+    }
+
+    /// The settings in force are these contents of that file.
+    pub(super) fn follow(&mut self, path: PathBuf, contents: Contents) {
+        self.file = Some(Followed { path, contents });
+    }
+
+    /// Takes new settings for as long as it is polled. What they begin ends with `ended`.
+    pub(super) async fn reload_forever(mut self, ended: CancellationToken) {
+        loop {
+            let interval = self.in_force.reload_interval.filter(|_| self.file.is_some());
+            let look = async {
+                match interval {
+                    Some(interval) => sleep(interval).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                asked = self.requests.next() => {
+                    self.said = None;
+                    let reloaded = self.reload(true, &ended).await;
+                    // Whoever asked may be gone.
+                    asked.send(reloaded).unwrap_or(());
+                }
+                () = look => drop(self.reload(false, &ended).await),
+            }
+        }
+    }
+
+    /// Takes what the file holds now. Unless `asked` to, contents that are in force are not looked into.
+    async fn reload(&mut self, asked: bool, ended: &CancellationToken) -> Reloaded {
+        let Some(file) = self.file.clone() else { return Reloaded::Impossible };
+        let (in_force, proxy) = (self.in_force.clone(), self.server.proxy());
+        let prepared = spawn_blocking(move || prepare(&file, &in_force, &proxy, asked)).await;
+        // It fails only if the runtime is ending.
+        let reloaded = match prepared.unwrap_or(Err(Reloaded::Impossible)) {
+            Ok(prepared) => return self.take(prepared, ended),
+            Err(reloaded) => reloaded,
+        };
+        match &reloaded {
+            Reloaded::Unchanged => self.said = None,
+            refused if self.said.as_ref() == Some(refused) => {}
+            Reloaded::Invalid(reasons) | Reloaded::NeedsRestart(reasons) => {
+                for reason in reasons {
+                    warn!("the settings are kept as they are: {reason}");
+                }
+                self.said = Some(reloaded.clone());
+            }
+            Reloaded::Changed(_) | Reloaded::Impossible => {}
+        }
+        reloaded
+    }
+
+    fn take(&mut self, prepared: Prepared, ended: &CancellationToken) -> Reloaded {
+        let Prepared { contents, loaded: Loaded { settings, warnings }, proxy } = prepared;
+        let Some(file) = &mut self.file else { return Reloaded::Impossible };
+        for warning in warnings {
+            warn!("{}:{warning}", file.path.display());
+        }
+        let changes = contents.changes_since(&file.contents);
+        file.contents = contents;
+        self.guard.raise_store_timeout(store_timeout(&settings));
+        self.server.renew(settings.server.clone(), Arc::new(proxy));
+        self.server.proxy().health_checks().for_each(|check| spawn_until(ended, check));
+        self.in_force = Arc::new(settings);
+        self.said = None;
+        info!(?changes, "new settings are in force");
+        Reloaded::Changed(changes)
+    }
+}
+
+/// Reads and judges the file.
+fn prepare(file: &Followed, in_force: &Settings, proxy: &Proxy, asked: bool) -> Result<Prepared, Reloaded> {
+    let contents = Contents::read(&file.path).map_err(|error| invalid(&error))?;
+    if contents == file.contents && !asked {
+        return Err(Reloaded::Unchanged);
+    }
+    let loaded = contents.parse(&file.path).map_err(|error| invalid(&error))?;
+    let fixed = config::fixed(in_force, &loaded.settings);
+    if !fixed.is_empty() {
+        return Err(Reloaded::NeedsRestart(fixed));
+    }
+    let proxy = proxy.renewed(&loaded.settings.proxy, loaded.settings.log.access);
+    let proxy = proxy.map_err(|error| Reloaded::Invalid(vec![error.to_string()]))?;
+    Ok(Prepared { contents, loaded, proxy })
+}
+
+fn invalid(error: &ConfigError) -> Reloaded {
+    Reloaded::Invalid(error.to_string().lines().map(str::to_owned).collect())
+}
