@@ -16,10 +16,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::reload::Reloader;
-use crate::config::{Contents, Settings, StoreSettings};
+use crate::config::{self, Contents, Settings, StoreSettings};
 use crate::guard::{self, Guard};
 use crate::proxy::{Proxy, SetupError};
-use crate::server::admin::Readiness;
+use crate::server::admin::{Admin, AdminError, AdminState, Effective, Readiness};
 use crate::server::{self, BindError, Reload, Server, TlsError, TlsServer};
 use crate::store::codec::{Codec, KeyError};
 use crate::store::memory::MemoryStore;
@@ -44,7 +44,7 @@ pub struct App {
     /// Guarded requests whose clients are gone, and records that the store has not taken yet.
     work: TaskTracker,
     listeners: Vec<TcpListener>,
-    admin: Option<TcpListener>,
+    admin: Option<(TcpListener, Arc<Admin>)>,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
 }
@@ -64,6 +64,9 @@ pub enum BuildError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The admin listener's token or certificates cannot be used.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The keys that seal records cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -108,7 +111,7 @@ impl App {
         let work = TaskTracker::new();
         let readiness = Arc::new(Readiness::new(Arc::clone(&store), settings.server.ready_needs_store));
         let params = guard::Params { store_timeout: store_timeout(&settings), ..settings.guard.clone() };
-        let guard = Guard::new(store, params, work.clone());
+        let guard = Guard::new(Arc::clone(&store), params, work.clone());
         let proxy = Proxy::new(&settings.proxy, settings.log.access, guard.clone(), work.clone())?;
         let http2 = settings.server.http2.is_some();
         let tls = settings.server.tls.clone().map(|params| TlsServer::new(params, http2)).transpose()?;
@@ -116,16 +119,27 @@ impl App {
         for listener in &settings.server.listeners {
             listeners.push(server::bind(listener.address).await?);
         }
-        let admin = match settings.server.admin_listen {
-            Some(address) => Some(server::bind(address).await?),
-            None => None,
-        };
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
-        let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let tls = tls.map(Arc::new);
         let server = Arc::new(Server::new(settings.server.clone(), Arc::new(proxy), tls.clone()));
         let (reload, requests) = Reload::channel();
-        let reloader = Reloader::new(settings, server.clone(), guard.clone(), requests);
+        let effective = Effective::new(config::describe(&settings));
+        let admin = match &settings.server.admin {
+            Some(params) => {
+                let state = AdminState {
+                    server: server.clone(),
+                    store,
+                    readiness: readiness.clone(),
+                    effective: effective.clone(),
+                    reload: reload.clone(),
+                    work: work.clone(),
+                };
+                Some((server::bind(params.listen).await?, Arc::new(Admin::new(params, state)?)))
+            }
+            None => None,
+        };
+        let reloader = Reloader::new(settings, server.clone(), guard.clone(), requests, effective);
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let admin_address = admin.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
         Ok(Self {
             guard,
             readiness,
@@ -182,8 +196,11 @@ impl App {
         if let Some(tls) = tls {
             spawn_until(&ended, tls.reload_forever());
         }
-        if let Some(admin) = admin {
-            spawn_until(&ended, server::admin::serve(admin, Arc::clone(&readiness)));
+        if let Some((listener, admin)) = admin {
+            if let Some(tls) = admin.tls() {
+                spawn_until(&ended, Arc::clone(tls).reload_forever());
+            }
+            spawn_until(&ended, admin.serve(listener));
         }
 
         let mut abort = pin!(abort);

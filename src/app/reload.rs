@@ -15,6 +15,7 @@ use super::{spawn_until, store_timeout};
 use crate::config::{self, ConfigError, Contents, Loaded, Settings};
 use crate::guard::Guard;
 use crate::proxy::Proxy;
+use crate::server::admin::Effective;
 use crate::server::{ReloadRequests, Reloaded, Server};
 
 /// Takes new settings.
@@ -25,6 +26,7 @@ pub(super) struct Reloader {
     server: Arc<Server>,
     guard: Guard,
     requests: ReloadRequests,
+    effective: Effective,
     /// What was said last of a file that cannot be taken: said once, however often the file is looked at.
     said: Option<Reloaded>,
 }
@@ -51,8 +53,9 @@ impl Reloader {
         server: Arc<Server>,
         guard: Guard,
         requests: ReloadRequests,
+        effective: Effective,
     ) -> Self {
-        Self { in_force: Arc::new(settings), file: None, server, guard, requests, said: None }
+        Self { in_force: Arc::new(settings), file: None, server, guard, requests, effective, said: None }
     }
 
     /// The settings in force are these contents of that file.
@@ -117,6 +120,7 @@ impl Reloader {
         self.guard.raise_store_timeout(store_timeout(&settings));
         self.server.renew(settings.server.clone(), Arc::new(proxy));
         self.server.proxy().health_checks().for_each(|check| spawn_until(ended, check));
+        self.effective.set(config::describe(&settings));
         self.in_force = Arc::new(settings);
         self.said = None;
         info!(?changes, "new settings are in force");

@@ -18,7 +18,9 @@ use super::{Settings, StoreSettings, wording};
 use crate::guard::OnInFlight;
 use crate::idempotency::BodyRule;
 use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, MinRate, Route};
-use crate::server::{self, CertificateParams, ClientAuthParams, Http2Params, ListenerParams, TlsParams};
+use crate::server::{
+    self, AdminParams, CertificateParams, ClientAuthParams, Http2Params, ListenerParams, TlsParams,
+};
 use crate::store::codec::CodecParams;
 use crate::store::memory::MemoryParams;
 use crate::store::redis::params::{Node, RedisParams, Topology};
@@ -37,13 +39,16 @@ fn write(settings: &Settings, out: &mut String) -> fmt::Result {
     for listener in &settings.server.listeners {
         writeln!(out, "  requests  {}{}", listener.address, protocols(listener, &settings.server))?;
     }
-    match settings.server.admin_listen {
-        Some(address) => writeln!(out, "  admin     {address}")?,
+    match &settings.server.admin {
+        Some(admin) => writeln!(out, "  admin     {}  {}", admin.listen, let_in(admin))?,
         None => writeln!(out, "  admin     none")?,
     }
     write_server(settings, out)?;
     if let Some(tls) = &settings.server.tls {
-        write_tls(tls, out)?;
+        write_tls("TLS", tls, out)?;
+    }
+    if let Some(tls) = settings.server.admin.as_ref().and_then(|admin| admin.tls.as_ref()) {
+        write_tls("TLS of the admin listener", tls, out)?;
     }
     if let Some(http2) = &settings.server.http2 {
         write_http2(http2, out)?;
@@ -127,8 +132,8 @@ fn write_http2(http2: &Http2Params, out: &mut String) -> fmt::Result {
     writeln!(out, "  ping_timeout = \"{}\"", wording::duration(http2.ping_timeout))
 }
 
-fn write_tls(tls: &TlsParams, out: &mut String) -> fmt::Result {
-    writeln!(out, "\nTLS")?;
+fn write_tls(title: &str, tls: &TlsParams, out: &mut String) -> fmt::Result {
+    writeln!(out, "\n{title}")?;
     for CertificateParams { cert, key } in &tls.certificates {
         writeln!(out, "  cert = \"{}\", key = \"{}\"", cert.display(), key.display())?;
     }
@@ -166,6 +171,20 @@ fn write_changes(key: &str, changes: &HeaderChanges, out: &mut String) -> fmt::R
 
 fn text(value: &HeaderValue) -> String {
     value.to_str().unwrap_or_default().to_owned()
+}
+
+/// Who is let in to all that the admin listener has.
+fn let_in(admin: &AdminParams) -> String {
+    let tls = if admin.tls.is_some() { "HTTP/1.1 over TLS" } else { "HTTP/1.1" };
+    let by_certificate = admin.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
+    let proof = match (&admin.token, by_certificate) {
+        (Some(_), true) => "by a token or a client certificate",
+        (Some(_), false) => "by a token",
+        (None, true) => "by a client certificate",
+        (None, false) if admin.listen.ip().to_canonical().is_loopback() => "to look only: no token is set",
+        (None, false) => "health and metrics only: no token is set",
+    };
+    format!("{tls}, {proof}")
 }
 
 fn protocols(listener: &ListenerParams, server: &server::Params) -> String {

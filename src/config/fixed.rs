@@ -38,7 +38,7 @@ fn of_listeners(earlier: &server::Params, later: &server::Params) -> Vec<String>
             earlier.max_connections_per_address != later.max_connections_per_address,
             "`max_connections_per_address` of [server]",
         ),
-        (earlier.admin_listen != later.admin_listen, "[admin]"),
+        (earlier.admin != later.admin, "[admin] (new contents of the same files are taken)"),
     ];
     let changed = changed.into_iter().filter(|(is_changed, _)| *is_changed);
     changed.map(|(_, what)| format!("{what}: listeners are opened once; restart")).collect()

@@ -1,4 +1,4 @@
-//! `[server]`, `[admin]` and `[log]`.
+//! `[server]` and `[log]`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::LogSettings;
+use super::admin::admin;
 use super::callers;
 use super::defaults;
 use super::http2::http2;
@@ -17,7 +18,7 @@ use super::report::Report;
 use super::tls::tls;
 use super::values::{DAY, HEADER_BYTES, MILLISECOND, SECOND, count, duration, flag, size, some_of, text_as};
 use crate::proxy::policy::MinRate;
-use crate::server::{self, ListenerParams};
+use crate::server::{self, AdminParams, ListenerParams};
 
 /// What `[server]` says, beside the listeners' own settings.
 pub(super) struct Server {
@@ -34,12 +35,12 @@ pub(super) struct Server {
 
 /// Paths of files are relative to `folder`.
 pub(super) fn server_and_admin(root: &mut Section<'_>, folder: &Path, report: &Report<'_>) -> Server {
-    let admin_listen = root.section("admin").and_then(admin);
+    let admin = root.section("admin").and_then(|section| admin(section, folder));
     let mut section = root.section_or_empty("server");
     let has_tls = section.get("tls").is_some();
-    let tls = tls(&mut section, folder);
+    let tls = tls(&mut section, folder, true);
     let listeners = addresses(&mut section, has_tls, report);
-    refuse_shared_addresses(&listeners, admin_listen.as_ref(), report);
+    refuse_shared_addresses(&listeners, admin.as_ref(), report);
     let listeners = server::Params {
         listeners: listeners.into_iter().map(|listener| listener.value).collect(),
         tls,
@@ -47,7 +48,7 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, folder: &Path, report: &R
         max_connections_per_address: section
             .read("max_connections_per_address", None, max_connections_per_address)
             .value,
-        admin_listen: admin_listen.map(|admin| admin.value),
+        admin: admin.map(|admin| admin.value),
         ready_needs_store: defaults::READY_NEEDS_STORE,
         shutdown_grace: section
             .read("shutdown_grace", defaults::SHUTDOWN_GRACE, duration(MILLISECOND..=DAY))
@@ -114,13 +115,6 @@ fn min_body_rate(section: &mut Section<'_>, report: &Report<'_>) -> Option<MinRa
     min_rate
 }
 
-fn admin(mut section: Section<'_>) -> Option<Setting<SocketAddr>> {
-    let mend = "write listen = \"127.0.0.1:9090\", or remove the table to have no admin listener";
-    let listen = section.require("listen", mend, text_as(socket_address));
-    section.finish();
-    listen
-}
-
 /// An interval, or `false` for none.
 fn reload_interval(item: &Item<'_>) -> Option<Option<Duration>> {
     match item.value().as_bool() {
@@ -182,24 +176,23 @@ fn refuse_doubled_addresses(listeners: &[Setting<ListenerParams>], report: &Repo
 
 fn refuse_shared_addresses(
     listeners: &[Setting<ListenerParams>],
-    admin: Option<&Setting<SocketAddr>>,
+    admin: Option<&Setting<AdminParams>>,
     report: &Report<'_>,
 ) {
     let Some(admin) = admin else { return };
+    let listen = admin.value.listen;
     let addresses = listeners.iter().map(|listener| listener.value.address);
     let collides = |own: &SocketAddr| {
-        let same_ip =
-            own.ip() == admin.value.ip() || own.ip().is_unspecified() || admin.value.ip().is_unspecified();
-        same_ip && own.port() == admin.value.port() && own.port() != 0
+        let same_ip = own.ip() == listen.ip() || own.ip().is_unspecified() || listen.ip().is_unspecified();
+        same_ip && own.port() == listen.port() && own.port() != 0
     };
     if let Some(at) = admin.at()
         && let Some(own) = addresses.into_iter().find(collides)
     {
-        let admin = admin.value;
         report.mistake(
             at,
             format!(
-                "`listen`: {admin} is taken by {own}, where requests come; give [admin] a port of its own"
+                "`listen`: {listen} is taken by {own}, where requests come; give [admin] a port of its own"
             ),
         );
     }

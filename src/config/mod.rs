@@ -6,6 +6,7 @@
 //! The document is walked by hand rather than through serde, which stops at the first mistake: an operator sees all of
 //! them at once, each with its place and its mend.
 
+mod admin;
 mod callers;
 mod changes;
 mod contents;

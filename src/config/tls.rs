@@ -1,4 +1,4 @@
-//! `tls` of `[server]`: certificates, and who vouches for clients.
+//! `tls` of `[server]` and `[admin]`: certificates, and who vouches for clients.
 //!
 //! The files are read, so that what is wrong with them is found before anything is served.
 
@@ -10,15 +10,16 @@ use super::values::{DAY, MILLISECOND, choice, duration, text};
 use super::words::CLIENT_AUTH;
 use crate::server::{CertificateParams, ClientAuthParams, TlsParams};
 
-/// `None` if the file has no such table. Paths are relative to `folder`, which holds the file.
-pub(super) fn tls(server: &mut Section<'_>, folder: &Path) -> Option<TlsParams> {
-    let mut section = server.section("tls")?;
+/// `None` if the table has none. Paths are relative to `folder`, which holds the file. Clients have to show a certificate by
+/// default, where somebody vouches for them, if that is `required_by_default`.
+pub(super) fn tls(parent: &mut Section<'_>, folder: &Path, required_by_default: bool) -> Option<TlsParams> {
+    let mut section = parent.section("tls")?;
     let mut certificates: Vec<CertificateParams> = pair(&mut section, folder).into_iter().collect();
     for mut more in section.sections("certificates") {
         certificates.extend(pair(&mut more, folder));
         more.finish();
     }
-    let client_auth = client_auth(&mut section, folder);
+    let client_auth = client_auth(&mut section, folder, required_by_default);
     let params = TlsParams {
         certificates,
         client_auth,
@@ -43,8 +44,12 @@ fn pair(section: &mut Section<'_>, folder: &Path) -> Option<CertificateParams> {
     }
 }
 
-fn client_auth(section: &mut Section<'_>, folder: &Path) -> Option<ClientAuthParams> {
-    let required = section.read("client_auth", true, choice(&CLIENT_AUTH));
+fn client_auth(
+    section: &mut Section<'_>,
+    folder: &Path,
+    required_by_default: bool,
+) -> Option<ClientAuthParams> {
+    let required = section.read("client_auth", required_by_default, choice(&CLIENT_AUTH));
     let Some(item) = section.get("client_ca") else {
         if required.at().is_some() {
             section.refuse::<()>("client_auth", "nobody vouches for clients; name who does in `client_ca`");

@@ -49,6 +49,27 @@ impl RequestId {
         &self.0
     }
 
+    /// The id that is written as these 64 hex digits, in lower case.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let mut id = [0; 32];
+        let mut nibbles = digits.bytes().map(|digit| match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        });
+        for byte in &mut id {
+            *byte = nibbles.next()?? << 4 | nibbles.next()??;
+        }
+        nibbles.next().is_none().then_some(Self(id))
+    }
+
+    /// The id as 64 hex digits, in lower case.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The id that a store kept.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -109,7 +130,17 @@ mod tests {
             Some("Bearer a".into()),
             "k".into(),
         );
-        let hex: String = id(&parts).as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = id(&parts).to_hex();
         assert_eq!(hex, "d7faf1c3b26da5812073689c243d6e5f1554b03528f7381250d29390da8115c0");
+        assert_eq!(RequestId::from_hex(&hex), Some(id(&parts)));
+    }
+
+    #[test]
+    fn only_64_digits_in_lower_case_are_an_id() {
+        let hex = "0f".repeat(32);
+        assert_eq!(RequestId::from_hex(&hex), Some(RequestId::from_bytes([15; 32])));
+        for wrong in ["", &hex[1..], &format!("{hex}0"), &hex.to_uppercase(), &hex.replace('f', "g")] {
+            assert_eq!(RequestId::from_hex(wrong), None, "{wrong}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Answers of our own: problems and replays.
 //!
-//! Owns every HTTP status that Oncegate chooses, in one exhaustive table, and the form of a problem (RFC 9457).
+//! Owns every HTTP status that clients get from Oncegate itself, in one exhaustive table, and the form of a problem (RFC 9457).
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -179,19 +179,6 @@ pub fn is_bodyless_with_length(status: StatusCode) -> bool {
     status == StatusCode::NOT_MODIFIED
 }
 
-/// The answer to a health probe.
-#[must_use]
-pub fn health(healthy: bool, text: impl Into<Bytes>) -> Response<ReplyBody> {
-    let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    plain(status, text)
-}
-
-/// The answer where there is nothing.
-#[must_use]
-pub fn nothing_here() -> Response<ReplyBody> {
-    plain(StatusCode::NOT_FOUND, "not found")
-}
-
 /// The answer to an HTTP/2 request with more fields than are taken. hyper answers the same to one of HTTP/1.1, as bare.
 #[must_use]
 pub fn too_many_fields() -> Response<ReplyBody> {
@@ -204,13 +191,6 @@ pub fn expires(headers: &mut HeaderMap, expires_at: Option<SystemTime>, policy: 
     if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(expires_at)) {
         headers.insert(name.clone(), date);
     }
-}
-
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<ReplyBody> {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    whole(status, headers, text.into(), HeaderMap::new())
 }
 
 /// A field that cannot be written is left out: it came from an upstream through the same check.

@@ -1,100 +1,181 @@
-//! The admin listener: whether the process lives, and whether it takes requests.
+//! The admin listener: what an operator and a scheduler ask this process, and what an operator may change in it.
 //!
 //! Never on the address that clients use. Liveness depends on nothing but the process itself: a store that is down must not
-//! have every replica restarted. Readiness names what is wrong with the store, and depends on it only where the operator
-//! says so: what is not guarded goes on without a store.
+//! have every replica restarted. Who may ask for what is decided in `access.rs`, before anything is read or done; what there
+//! is to ask for stands in `table.rs`; every status in `reply.rs`. Requests and bodies are bounded in size, number and time.
+#![allow(dead_code, reason = "the endpoints that need it follow")]
+
+mod access;
+mod problem;
+mod readiness;
+mod reply;
+mod request;
+mod table;
+mod token;
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
 
-use super::accept;
+pub use readiness::Readiness;
+pub use token::TokenError;
+
+use self::access::{Access, Peer};
+use self::problem::AdminProblem;
+use self::table::Endpoint;
+use super::stream::Stream;
+use super::{AdminParams, Reload, Server, TlsError, TlsServer, accept};
 use crate::proxy::body::ReplyBody;
-use crate::proxy::reply;
-use crate::store::{Store, Trouble};
+use crate::proxy::socket::Socket;
+use crate::store::Store;
 
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What readiness is judged by.
+/// How long a client may take nothing of an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request may take, from its head to its answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the admin listener shows and changes.
 #[derive(Debug)]
-pub struct Readiness {
-    is_draining: AtomicBool,
-    store: Arc<dyn Store>,
-    needs_store: bool,
+pub struct Admin {
+    access: Access,
+    tls: Option<Arc<TlsServer>>,
+    state: AdminState,
 }
 
-impl Readiness {
-    /// Ready, until it drains. With `needs_store`, not while `store` is unreachable.
+/// The running parts that it speaks of.
+#[derive(Debug)]
+pub struct AdminState {
+    /// Where requests go.
+    pub server: Arc<Server>,
+    /// Where entries live.
+    pub store: Arc<dyn Store>,
+    /// Whether requests are welcome.
+    pub readiness: Arc<Readiness>,
+    /// The settings in effect.
+    pub effective: Effective,
+    /// By which the settings are read again.
+    pub reload: Reload,
+    /// What shutdown waits for: a change that was begun is made, and told to the log, even if whoever asked for it is gone.
+    pub work: TaskTracker,
+}
+
+/// The settings in effect, in words, for `/config`. Cheap to clone: all clones are one.
+#[derive(Clone, Debug)]
+pub struct Effective(Arc<ArcSwap<String>>);
+
+impl Effective {
+    /// Must not hold a secret.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, needs_store: bool) -> Self {
-        Self { is_draining: AtomicBool::new(false), store, needs_store }
+    pub fn new(settings: String) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(settings)))
     }
 
-    /// To be told when no new work is taken.
-    pub fn drain(&self) {
-        self.is_draining.store(true, Ordering::Relaxed);
+    /// To be told when other settings are in effect.
+    pub fn set(&self, settings: String) {
+        self.0.store(Arc::new(settings));
+    }
+}
+
+/// Why there can be no admin listener.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The token cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl Admin {
+    /// Lets in by `params`, and speaks of `state`.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`].
+    pub fn new(params: &AdminParams, state: AdminState) -> Result<Self, AdminError> {
+        let tls = params.tls.clone().map(|tls| TlsServer::new(tls, false)).transpose()?.map(Arc::new);
+        Ok(Self { access: Access::new(params)?, tls, state })
     }
 
-    /// Whether requests are welcome, and a text that says so: a word, then a line for each trouble of the store.
-    fn word(&self) -> (bool, String) {
-        let troubles = self.store.troubles();
-        let (is_ready, word) = if self.is_draining.load(Ordering::Relaxed) {
-            (false, "draining")
-        } else if self.needs_store && troubles.contains(&Trouble::Unreachable) {
-            (false, "not ready")
-        } else {
-            (true, "ready")
+    /// The listener's TLS, whose files are to be looked at again and again.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&Arc<TlsServer>> {
+        self.tls.as_ref()
+    }
+
+    /// Serves for as long as it is polled.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        // Not waited for: what asks has nothing to finish.
+        let connections = TaskTracker::new();
+        loop {
+            let Some((stream, peer, place)) = accept(&listener, &places).await else { continue };
+            let own = Arc::clone(&self);
+            drop(connections.spawn(async move {
+                own.connection(stream, peer).await;
+                drop(place);
+            }));
+        }
+    }
+
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+        let (socket, _) = Socket::new(stream, WRITE_TIMEOUT);
+        let (stream, certificate) = match &self.tls {
+            None => (Stream::Plain(socket), None),
+            Some(tls) => match tls.accept(socket).await {
+                Ok(secured) => (Stream::Tls(Box::new(secured.stream)), secured.tls.certificate),
+                Err(error) => return debug!(%error, peer = %peer.ip(), "an admin connection was not secured"),
+            },
         };
-        let mut text = format!("{word}\n");
-        for trouble in troubles {
-            // A String takes everything.
-            writeln!(text, "store: {}", trouble.as_str()).unwrap_or(());
-        }
-        (is_ready, text)
+        let from: (IpAddr, _) = (peer.ip().to_canonical(), certificate);
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let (address, certificate) = from;
+            Ok::<_, Infallible>(self.handle(request, &Peer { address, certificate }).await)
+        });
+        let mut http1 = http1::Builder::new();
+        http1.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        // Who breaks off asks again.
+        http1.serve_connection(TokioIo::new(stream), service).await.unwrap_or(());
     }
-}
 
-/// Serves `/livez` and `/readyz` for as long as it is polled.
-pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    // Not waited for: a probe has nothing to finish.
-    let connections = TaskTracker::new();
-    loop {
-        let Some((stream, _, place)) = accept(&listener, &places).await else { continue };
-        let readiness = Arc::clone(&readiness);
-        drop(connections.spawn(async move {
-            let service = service_fn(|request: Request<Incoming>| {
-                let answer = answer(request.uri().path(), &readiness);
-                async { Ok::<_, Infallible>(answer) }
-            });
-            let mut http1 = http1::Builder::new();
-            http1.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-            // A probe that breaks off is asked again.
-            http1.serve_connection(TokioIo::new(stream), service).await.unwrap_or(());
-            drop(place);
-        }));
+    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<ReplyBody> {
+        let answer = timeout(REQUEST_TIMEOUT, self.answer(request, peer)).await;
+        answer.unwrap_or(Err(AdminProblem::TooSlow)).unwrap_or_else(|problem| reply::problem(&problem))
     }
-}
 
-fn answer(path: &str, readiness: &Readiness) -> Response<ReplyBody> {
-    match path {
-        "/livez" => reply::health(true, "alive\n"),
-        "/readyz" => {
-            let (is_ready, text) = readiness.word();
-            reply::health(is_ready, text)
-        }
-        _ => reply::nothing_here(),
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Result<Response<ReplyBody>, AdminProblem> {
+        let (head, _) = request.into_parts();
+        let found = table::find(&head.method, head.uri.path())?;
+        self.access.allow(found.needs, &head, peer).await?;
+        Ok(match found.endpoint {
+            Endpoint::Livez => reply::health(true, "alive\n".to_owned()),
+            Endpoint::Readyz => {
+                let (is_ready, text) = self.state.readiness.word();
+                reply::health(is_ready, text)
+            }
+            Endpoint::Config => reply::text(self.state.effective.0.load().to_string()),
+        })
     }
 }

@@ -29,7 +29,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-pub use params::{CertificateParams, ClientAuthParams, Http2Params, ListenerParams, Params, TlsParams};
+pub use params::{
+    AdminParams, CertificateParams, ClientAuthParams, Http2Params, ListenerParams, Params, TlsParams,
+    TokenParams,
+};
 pub use reload::{Reload, ReloadRequests, Reloaded};
 pub use tls::{TlsError, TlsServer};
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 pub struct Params {
     /// Where clients connect: at least one.
     pub listeners: Vec<ListenerParams>,
-    /// Where the admin endpoints are served; `None` for nowhere.
-    pub admin_listen: Option<SocketAddr>,
+    /// The admin listener; `None` to have none.
+    pub admin: Option<AdminParams>,
     /// Whether it is ready only while the store can be reached.
     pub ready_needs_store: bool,
     /// How long work may go on after the first signal.
@@ -44,6 +44,26 @@ pub struct ListenerParams {
     pub tls: bool,
     /// Whether every connection begins with a PROXY header, which says who the client is.
     pub proxy_protocol: bool,
+}
+
+/// The admin listener, and what it takes to be let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminParams {
+    /// The address.
+    pub listen: SocketAddr,
+    /// Where the token stands that lets in.
+    pub token: Option<TokenParams>,
+    /// Its certificate, and who vouches for those who may come in with one of theirs.
+    pub tls: Option<TlsParams>,
+}
+
+/// Where a token stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenParams {
+    /// In a variable of this name.
+    Environment(String),
+    /// In this file, alone. It is reread: a new token is taken at once.
+    File(PathBuf),
 }
 
 /// TLS towards clients: versions 1.2 and 1.3, no early data.

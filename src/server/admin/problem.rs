@@ -1,0 +1,71 @@
+//! Why the admin listener does not do what it is asked. The texts are for the operator.
+
+use thiserror::Error;
+
+/// Why a request is not answered.
+#[derive(Debug, Error)]
+pub(super) enum AdminProblem {
+    /// A page of another site sent it.
+    #[error(
+        "a page of another site sent this request; changes are made from a terminal or from this listener's own page"
+    )]
+    CrossSite,
+    /// The body is not of the type that is taken.
+    #[error("send the body as Content-Type: {expected}")]
+    ContentType { expected: &'static str },
+    /// Something in the request cannot be used.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such method here.
+    #[error("this can be asked for by {allow} only")]
+    MethodNotAllowed { allow: String },
+    /// By its name this listener is not the one that is meant: a page may have had its own name point here.
+    #[error(
+        "without a token or client certificates this listener answers to 127.0.0.1, [::1] and localhost only; ask by one of \
+         these names, or set token_file in [admin]"
+    )]
+    Misdirected,
+    /// There is nothing here.
+    #[error("there is nothing here; docs/admin.md lists what there is")]
+    NotFound,
+    /// Nobody could prove that he may.
+    #[error(
+        "{}; set token_file in [admin], or client_ca in its tls, and show the token or a certificate", if *is_loopback {
+            "without a token or client certificates nothing can be changed here"
+        } else {
+            "without a token or client certificates a listener that others can reach shows its health and metrics only"
+        }
+    )]
+    Closed { is_loopback: bool },
+    /// The body is too large.
+    #[error("the body is larger than {max_bytes} bytes")]
+    TooLarge { max_bytes: usize },
+    /// It took too long.
+    #[error("this took too long; what was asked for may have been done, so look before you ask again")]
+    TooSlow,
+    /// Whoever asks has not shown that he may.
+    #[error("{}", if *by_token {
+        "this needs the token: send Authorization: Bearer, and the token"
+    } else {
+        "this needs a client certificate of an authority that [admin] names"
+    })]
+    Unauthenticated { by_token: bool },
+}
+
+impl AdminProblem {
+    /// The problem's word, the end of its `type`.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Closed { .. } => "closed",
+            Self::ContentType { .. } => "content-type",
+            Self::CrossSite => "cross-site",
+            Self::Invalid(_) => "invalid",
+            Self::MethodNotAllowed { .. } => "method-not-allowed",
+            Self::Misdirected => "misdirected",
+            Self::NotFound => "not-found",
+            Self::TooLarge { .. } => "too-large",
+            Self::TooSlow => "too-slow",
+            Self::Unauthenticated { .. } => "unauthenticated",
+        }
+    }
+}

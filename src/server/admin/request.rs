@@ -1,0 +1,37 @@
+//! Bodies of requests to the admin listener: bounded, and of one type.
+
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+
+use super::problem::AdminProblem;
+
+/// The largest body.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// The JSON document that a request carries.
+pub(super) async fn json<T: DeserializeOwned>(head: &Parts, body: Incoming) -> Result<T, AdminProblem> {
+    let content_type =
+        head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    // A page of another site cannot send this type without asking first, and nobody answers that.
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(AdminProblem::ContentType { expected: "application/json" });
+    }
+    let bytes = bytes(body).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| AdminProblem::Invalid(format!("the body cannot be used: {error}")))
+}
+
+/// The whole body.
+pub(super) async fn bytes(body: Incoming) -> Result<bytes::Bytes, AdminProblem> {
+    match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(AdminProblem::TooLarge { max_bytes: MAX_BODY_BYTES })
+        }
+        Err(_) => Err(AdminProblem::Invalid("the body broke off".to_owned())),
+    }
+}

@@ -1,0 +1,72 @@
+//! What the admin listener can be asked for, and what each of it takes.
+
+use http::Method;
+
+use super::problem::AdminProblem;
+use crate::idempotency::RequestId;
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Config,
+    Livez,
+    Readyz,
+}
+
+/// What it takes to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing: probes and scrapers show no token.
+    Nothing,
+    /// The right to look.
+    Read,
+    /// The right to change something.
+    Change,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) endpoint: Endpoint,
+    pub(super) needs: Needs,
+    /// The key that the path names.
+    pub(super) id: Option<RequestId>,
+}
+
+struct Row(Method, &'static str, Endpoint, Needs);
+
+/// Methods, paths in which `{id}` stands for the 64 hex digits of a key's id, and what they lead to.
+const TABLE: &[Row] = &[
+    Row(Method::GET, "/livez", Endpoint::Livez, Needs::Nothing),
+    Row(Method::GET, "/readyz", Endpoint::Readyz, Needs::Nothing),
+    Row(Method::GET, "/config", Endpoint::Config, Needs::Read),
+];
+
+/// What `method` on `path` asks for. `HEAD` is as good as `GET`.
+pub(super) fn find(method: &Method, path: &str) -> Result<Found, AdminProblem> {
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let mut allowed = Vec::new();
+    for Row(own, pattern, endpoint, needs) in TABLE {
+        let Some(id) = matches(pattern, path) else { continue };
+        if own == method {
+            return Ok(Found { endpoint: *endpoint, needs: *needs, id });
+        }
+        allowed.push(own.as_str());
+        if *own == Method::GET {
+            allowed.push("HEAD");
+        }
+    }
+    if allowed.is_empty() {
+        return Err(AdminProblem::NotFound);
+    }
+    Err(AdminProblem::MethodNotAllowed { allow: allowed.join(", ") })
+}
+
+/// Whether `path` is of this pattern, and the id in it, if the pattern has one.
+fn matches(pattern: &str, path: &str) -> Option<Option<RequestId>> {
+    let Some((before, after)) = pattern.split_once("{id}") else {
+        return (pattern == path).then_some(None);
+    };
+    let id = path.strip_prefix(before)?.strip_suffix(after)?;
+    RequestId::from_hex(id).map(Some)
+}
