@@ -1,5 +1,6 @@
 //! The composition root: settings become running parts. The only file that names every layer, with those below it.
 
+mod metrics;
 mod reload;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::metrics::Instruments;
 use self::reload::Reloader;
 use crate::config::{self, Contents, Settings, StoreSettings};
 use crate::guard::{self, Guard};
@@ -112,7 +114,9 @@ impl App {
         let readiness = Arc::new(Readiness::new(Arc::clone(&store), settings.server.ready_needs_store));
         let params = guard::Params { store_timeout: store_timeout(&settings), ..settings.guard.clone() };
         let guard = Guard::new(Arc::clone(&store), params, work.clone());
-        let proxy = Proxy::new(&settings.proxy, settings.log.access, guard.clone(), work.clone())?;
+        let instruments = Instruments::default();
+        let counted = instruments.proxy.clone();
+        let proxy = Proxy::new(&settings.proxy, settings.log.access, guard.clone(), work.clone(), counted)?;
         let http2 = settings.server.http2.is_some();
         let tls = settings.server.tls.clone().map(|params| TlsServer::new(params, http2)).transpose()?;
         let mut listeners = Vec::new();
@@ -130,6 +134,7 @@ impl App {
                     store,
                     readiness: readiness.clone(),
                     effective: effective.clone(),
+                    metrics: instruments.page(),
                     reload: reload.clone(),
                     work: work.clone(),
                 };

@@ -11,13 +11,14 @@
 //! [`server`] accepts, [`proxy`] checks, routes, reads and identifies, [`guard`] admits by one atomic insert into a
 //! [`store`], the proxy sends the request once, the guard records what came of it, and only then the client gets its end.
 //!
-//! **The map.** Imports go one way: `main → app → server → proxy → guard → store → idempotency`.
+//! **The map.** Imports go one way: `main → app → server → proxy → guard → store → metrics → idempotency`.
 //!
 //! - [`idempotency`]: the pure core. Keys, ids, fingerprints, entries, verdicts; the invariants I1–I8.
 //! - [`store`]: where entries live. A public trait with a conformance suite, the memory store, and Redis.
 //! - [`guard`]: permits, leases, waiting, writes that are tried again.
 //! - [`proxy`]: the HTTP edge.
 //! - [`server`]: listeners and connections.
+//! - [`metrics`]: the instruments and the page that shows them.
 //! - [`config`] reads `proxy.toml`.
 //! - [`app`]: the composition root.
 //! - [`demo`] and [`telemetry`]: what the binary adds.
@@ -27,6 +28,7 @@ pub mod config;
 pub mod demo;
 pub mod guard;
 pub mod idempotency;
+pub mod metrics;
 pub mod proxy;
 pub mod server;
 pub mod store;

@@ -14,8 +14,19 @@ use std::path::{Path, PathBuf};
 use paths::{Found, paths_in};
 
 /// Top-level modules: each may import those behind it.
-const ORDER: [&str; 10] =
-    ["main", "demo", "app", "telemetry", "config", "server", "proxy", "guard", "store", "idempotency"];
+const ORDER: [&str; 11] = [
+    "main",
+    "demo",
+    "app",
+    "telemetry",
+    "config",
+    "server",
+    "proxy",
+    "guard",
+    "store",
+    "metrics",
+    "idempotency",
+];
 
 /// The crates that the core may use.
 const CORE_CRATES: [&str; 8] =

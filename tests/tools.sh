@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to it that the programs of other make are there that the tests run beside Oncegate: curl, openssl, h2load,
-# nginx, Node, Redis, and in target/tools Python with h11 and grpcio, and Valkey. Installs them where it may; says what is missing
+# nginx, Node, promtool, Redis, and in target/tools Python with h11 and grpcio, and Valkey. Installs them where it may; says what is missing
 # where it may not. Valkey may be missing: its tests are skipped then.
 set -eu
 cd "$(dirname "$0")/.."
@@ -15,12 +15,13 @@ command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v h2load >/dev/null || missing="$missing nghttp2-client"
 command -v node >/dev/null || missing="$missing nodejs"
+command -v promtool >/dev/null || missing="$missing prometheus"
 command -v redis-server >/dev/null || missing="$missing redis-server"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         apt-get update -qq
-        # The packages' names are one word each. nginx and Redis are started by the tests alone.
+        # The packages' names are one word each. nginx and Redis are started by the tests alone, Prometheus never.
         # shellcheck disable=SC2086
         RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing
     else

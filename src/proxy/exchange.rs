@@ -72,13 +72,13 @@ impl Proxy {
             begun + if permit.is_some() { params.attempt_timeout } else { params.response_timeout };
         let mut sent = hold(permit, deadline.min(begun + params.response_timeout), sending.as_mut()).await;
         if sent.is_none() && permit.is_some() {
-            slot.line().upstream(begun.elapsed());
+            slot.account().upstream(begun.elapsed());
             slot.reply(self.replies.problem(&Problem::StillRunning { retry_after: policy.retry_after }));
             sent = hold(permit, deadline, sending).await;
             let answered = matches!(sent, Some(Ok(_)));
             info!(route = %site.name, answered, "an attempt ended after its client was answered");
         }
-        slot.line().upstream(begun.elapsed());
+        slot.account().upstream(begun.elapsed());
         match sent {
             None => (Attempt::Unknown(UnknownCause::AttemptTimeout), None),
             Some(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
@@ -116,11 +116,11 @@ impl Proxy {
                 return Box::pin(recording.finish_not_kept(outcome, slot, &self.buffered_bytes)).await;
             }
             (Attempt::NotSent(cause), _) => {
-                slot.line().cause(cause.as_str());
+                slot.account().cause(cause.as_str());
                 Problem::Unreachable { cause }
             }
             (Attempt::Unknown(cause), _) => {
-                slot.line().cause(cause.as_str());
+                slot.account().cause(cause.as_str());
                 Problem::OutcomeUnknown { cause }
             }
             (Attempt::Answered(_) | Attempt::NotKept { .. }, None) => {

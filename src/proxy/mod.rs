@@ -4,6 +4,7 @@
 //! these steps hold the branching; what they call holds none of it. Touches no store: admission is the guard's.
 
 pub mod access;
+mod account;
 pub mod body;
 mod client;
 pub mod client_body;
@@ -17,6 +18,7 @@ pub mod grpc;
 pub mod hashed_upload;
 pub mod headers;
 mod held;
+pub mod metrics;
 pub mod outcome;
 pub mod pace;
 pub mod pass;
@@ -48,12 +50,14 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use self::access::AccessLine;
+use self::account::Account;
 use self::body::{ReplyBody, RequestBody};
 use self::client_body::ClientBody;
 use self::correlation::RequestIds;
 use self::detach::Detachable;
 use self::finish::Finish;
 use self::forwarded::Trust;
+use self::metrics::{Metrics, RouteMetrics};
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, MinRate, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
@@ -88,6 +92,9 @@ pub struct Proxy {
     access_log: bool,
     trust: Trust,
     request_ids: Option<RequestIds>,
+    metrics: Metrics,
+    /// Counts what no route serves.
+    unrouted: Arc<RouteMetrics>,
 }
 
 /// Why requests cannot be served as the settings want it.
@@ -107,6 +114,7 @@ struct Site {
     name: Arc<str>,
     route: Route,
     upstream: Arc<Upstream>,
+    metrics: Arc<RouteMetrics>,
 }
 
 /// What outlives the settings.
@@ -116,6 +124,7 @@ struct Lasting {
     guarded_places: Quota,
     buffered_bytes: Quota,
     draining: Arc<AtomicBool>,
+    metrics: Metrics,
 }
 
 /// A guarded request. One that was read whole does not depend on its client any more.
@@ -129,7 +138,7 @@ struct Work<R> {
 }
 
 impl Proxy {
-    /// A proxy that asks `guard` for admission and runs guarded work on `tracker`.
+    /// A proxy that asks `guard` for admission, runs guarded work on `tracker` and counts in `metrics`.
     ///
     /// # Errors
     ///
@@ -139,6 +148,7 @@ impl Proxy {
         access_log: bool,
         guard: Guard,
         tracker: TaskTracker,
+        metrics: Metrics,
     ) -> Result<Self, SetupError> {
         let lasting = Lasting {
             guard,
@@ -146,6 +156,7 @@ impl Proxy {
             guarded_places: Quota::new(params.max_guarded_in_flight as u64),
             buffered_bytes: Quota::new(params.max_buffered_bytes),
             draining: Arc::default(),
+            metrics,
         };
         Self::with(params, access_log, lasting, &[])
     }
@@ -163,6 +174,7 @@ impl Proxy {
             guarded_places: self.guarded_places.clone(),
             buffered_bytes: self.buffered_bytes.clone(),
             draining: self.draining.clone(),
+            metrics: self.metrics.clone(),
         };
         let renewed = Self::with(params, access_log, lasting, &self.upstreams)?;
         renewed.guarded_places.set_max(params.max_guarded_in_flight as u64);
@@ -176,7 +188,7 @@ impl Proxy {
         lasting: Lasting,
         earlier: &[Arc<Upstream>],
     ) -> Result<Self, SetupError> {
-        let Lasting { guard, tracker, guarded_places, buffered_bytes, draining } = lasting;
+        let Lasting { guard, tracker, guarded_places, buffered_bytes, draining, metrics } = lasting;
         let upstream = |upstream: &policy::Upstream| match earlier.iter().find(|it| it.params() == upstream) {
             Some(earlier) => Ok(earlier.clone()),
             None => Upstream::new(upstream.clone()).map(Arc::new),
@@ -185,7 +197,9 @@ impl Proxy {
             params.upstreams.iter().map(upstream).collect::<Result<_, _>>()?;
         let site = |route: &Route| {
             let upstream = upstreams.get(route.upstream)?.clone();
-            Some(Arc::new(Site { name: route.name.as_str().into(), route: route.clone(), upstream }))
+            let name = Arc::from(route.name.as_str());
+            let metrics = metrics.route(&name);
+            Some(Arc::new(Site { name, route: route.clone(), upstream, metrics }))
         };
         Ok(Self {
             routes: Routes::new(&params.routes)?,
@@ -206,6 +220,8 @@ impl Proxy {
             access_log,
             trust: Trust::new(params.trusted_proxies.clone()),
             request_ids: params.request_id.then(RequestIds::new),
+            unrouted: metrics.route(&"".into()),
+            metrics,
         })
     }
 
@@ -230,8 +246,9 @@ impl Proxy {
         self.upstreams.iter().flat_map(Upstream::health_checks)
     }
 
-    /// Logs that `client` sent a head which could not be read.
+    /// Accounts for a request that `client` sent, and whose head could not be read.
     pub fn unreadable_head(&self, client: IpAddr) {
+        self.unrouted.count(RequestOutcome::Refused);
         if self.access_log {
             access::unreadable(client);
         }
@@ -246,17 +263,19 @@ impl Proxy {
     ) -> Response<ReplyBody> {
         let head = &mut request.head;
         let address = self.trust.client(client.address, &head.headers);
-        let mut line = AccessLine::begin(self.access_log, address, &head.method);
+        let line = self.access_log.then(|| Box::new(AccessLine::begin(address, &head.method)));
+        let mut account = Account::open(line);
         let request_id = self.request_ids.as_ref().map(|ids| {
             let id = ids.give(&mut head.headers, self.trust.covers(client.address));
-            line.request_id(&id);
+            account.request_id(&id);
             id
         });
         let mut finish = Finish::new(&head.headers, request_id);
-        let served = self.serve(request, &client, protocol, &mut line, &mut finish).await;
+        let served = self.serve(request, &client, protocol, &mut account, &mut finish).await;
         let mut response = served.unwrap_or_else(|problem| {
             let Reply { response, outcome } = self.replies.problem(&problem);
-            line.end(response.status(), outcome);
+            account.unrouted(&self.unrouted);
+            account.end(response.status(), outcome);
             response
         });
         finish.apply(&mut response);
@@ -268,33 +287,33 @@ impl Proxy {
         request: InParts,
         client: &Arc<Client>,
         protocol: Protocol,
-        line: &mut AccessLine,
+        account: &mut Account,
         finish: &mut Finish<'a>,
     ) -> Result<Response<ReplyBody>, Problem> {
         let InParts { head: mut parts, body } = request;
         let host = self.names.check(&mut parts, protocol, client.default_port())?;
         let found = self.routes.find(&host, parts.uri.path()).ok_or(Problem::NoRoute)?;
         let site = self.sites.get(found).ok_or(Problem::NoRoute)?;
-        line.route(&site.name);
+        account.route(&site.name, &site.metrics);
         finish.on(&site.route, &parts);
         if self.draining.load(Ordering::Relaxed) {
             return Err(Problem::ShuttingDown);
         }
         if let Some(cors) = site.route.cors.as_ref().filter(|_| cors::is_preflight(&parts)) {
             let response = reply::preflight(cors::preflight(cors, &parts.headers));
-            line.end(response.status(), RequestOutcome::Preflight);
+            account.end(response.status(), RequestOutcome::Preflight);
             return Ok(response);
         }
         let Some((policy, method)) = self.guarding(site, found, &host, &parts)? else {
-            return Box::pin(self.pass(site, parts, body, client, line)).await;
+            return Box::pin(self.pass(site, parts, body, client, account)).await;
         };
         let Some(key) = request::key(&parts.headers, policy)? else {
             if policy.key_required {
                 return Err(request::key_missing(policy));
             }
-            return Box::pin(self.pass(site, parts, body, client, line)).await;
+            return Box::pin(self.pass(site, parts, body, client, account)).await;
         };
-        line.key(&key);
+        account.key(&key);
         let caller = request::caller(&parts.headers, client.tls.as_ref(), policy)?;
         if self.buffered_bytes.is_full() || self.guarded_places.is_full() {
             return Err(Problem::Overloaded);
@@ -304,14 +323,14 @@ impl Proxy {
         let (site, client) = (site.clone(), client.clone());
         let work = if let Some(hasher) = keyed.stream(policy) {
             let places = self.places(&client)?;
-            let (slot, reply) = Slot::new(line.take());
+            let (slot, reply) = Slot::new(account.take());
             let work = Work { site, request: Box::new(Unread { keyed, body, hasher }), client, places };
             Detachable::new(self.clone().streamed(work, slot), reply, &self.tracker)
         } else {
             let body = request::read_body(body, policy, &self.buffered_bytes, self.names.protected()).await?;
             // Taken now: a body that dribbles in keeps nobody else out.
             let places = self.places(&client)?;
-            let (slot, reply) = Slot::new(line.take());
+            let (slot, reply) = Slot::new(account.take());
             let work = Work { site, request: Box::new(Whole { keyed, body }), client, places };
             Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker)
         };

@@ -58,6 +58,36 @@ pub enum RequestOutcome {
 }
 
 impl RequestOutcome {
+    /// All of them, in their order.
+    pub const ALL: [Self; 26] = [
+        Self::ClientGone,
+        Self::Executed,
+        Self::InFlight,
+        Self::KeyInvalid,
+        Self::KeyMissing,
+        Self::Mismatch,
+        Self::NoRoute,
+        Self::NotRetained,
+        Self::NotSent,
+        Self::OtherCaller,
+        Self::Overloaded,
+        Self::Passed,
+        Self::Preflight,
+        Self::Refused,
+        Self::Released,
+        Self::Replayed,
+        Self::ShuttingDown,
+        Self::StillRunning,
+        Self::StoreFull,
+        Self::StoreUnavailable,
+        Self::TimedOut,
+        Self::TooLarge,
+        Self::TooManyKeys,
+        Self::Unknown,
+        Self::Unprotected,
+        Self::Waited,
+    ];
+
     /// The outcome's name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -88,6 +118,20 @@ impl RequestOutcome {
             Self::Unknown => "unknown",
             Self::Unprotected => "unprotected",
             Self::Waited => "waited",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_all_outcomes_is_in_their_order_and_no_two_share_a_word() {
+        for (index, outcome) in RequestOutcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index, "{outcome:?}");
+            let sharing = RequestOutcome::ALL.iter().filter(|other| other.as_str() == outcome.as_str());
+            assert_eq!(sharing.count(), 1, "{outcome:?}");
         }
     }
 }

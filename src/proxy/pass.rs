@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
-use super::access::AccessLine;
+use super::account::Account;
 use super::body::{BodyError, ReplyBody, RequestBody};
 use super::client_body::ClientBody;
 use super::outcome::RequestOutcome;
@@ -51,7 +51,7 @@ impl Proxy {
         mut parts: Box<Parts>,
         body: Incoming,
         client: &Arc<Client>,
-        line: &mut AccessLine,
+        account: &mut Account,
     ) -> Result<Response<ReplyBody>, Problem> {
         let params = site.upstream.params();
         let is_head = parts.method == Method::HEAD;
@@ -74,11 +74,11 @@ impl Proxy {
         let begun = Instant::now();
         let sending = pin!(site.upstream.send(request, reuse, || true));
         let sent = while_there(client, uploaded.as_mut(), params.response_timeout, sending).await;
-        line.upstream(begun.elapsed());
+        account.upstream(begun.elapsed());
         let response = match sent? {
             Ok(response) => response,
             Err(SendError::NotSent(cause)) => {
-                line.cause(cause.as_str());
+                account.cause(cause.as_str());
                 return Err(Problem::Unreachable { cause });
             }
             Err(SendError::Lost(cause)) => {
@@ -86,11 +86,11 @@ impl Proxy {
                 if let Some(problem) = uploaded.and_then(|mut uploaded| uploaded.try_recv().ok()) {
                     return Err(problem);
                 }
-                line.cause(cause.as_str());
+                account.cause(cause.as_str());
                 return Err(Problem::OutcomeUnknown { cause });
             }
         };
-        line.end(response.status(), RequestOutcome::Passed);
+        account.end(response.status(), RequestOutcome::Passed);
         if let Some(switch) = switch.filter(|_| reply::is_switch(response.status())) {
             let max_idle = params.tunnel_idle_timeout;
             return tunnel::join(switch, response, self.names.protected(), client.clone(), max_idle);

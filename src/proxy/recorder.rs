@@ -149,7 +149,7 @@ impl Recording {
         mut slot: Slot,
         policy: &GuardPolicy,
     ) {
-        slot.line().outcome(outcome);
+        slot.account().outcome(outcome);
         if let Some(relay) = self.relay.take() {
             let rest = self.unsent();
             // A client that is gone gets the replay.
@@ -175,7 +175,7 @@ impl Recording {
         if self.relay.is_none() && slot.is_waited_for() {
             self.stream(&mut slot, buffered_bytes);
         }
-        slot.line().outcome(outcome);
+        slot.account().outcome(outcome);
         let Some(relay) = self.relay.take() else { return };
         let rest = self.unsent();
         let mut next = (!rest.is_empty()).then_some(rest);

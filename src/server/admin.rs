@@ -38,6 +38,7 @@ use self::problem::AdminProblem;
 use self::table::Endpoint;
 use super::stream::Stream;
 use super::{AdminParams, Reload, Server, TlsError, TlsServer, accept};
+use crate::metrics::Page;
 use crate::proxy::body::ReplyBody;
 use crate::proxy::socket::Socket;
 use crate::store::Store;
@@ -70,6 +71,8 @@ pub struct AdminState {
     pub readiness: Arc<Readiness>,
     /// The settings in effect.
     pub effective: Effective,
+    /// What is counted.
+    pub metrics: Page,
     /// By which the settings are read again.
     pub reload: Reload,
     /// What shutdown waits for: a change that was begun is made, and told to the log, even if whoever asked for it is gone.
@@ -174,6 +177,10 @@ impl Admin {
             Endpoint::Readyz => {
                 let (is_ready, text) = self.state.readiness.word();
                 reply::health(is_ready, text)
+            }
+            Endpoint::Metrics => {
+                let (media_type, text) = self.state.metrics.write(&request::accepted(&head.headers));
+                reply::page(media_type, text)
             }
             Endpoint::Config => reply::text(self.state.effective.0.load().to_string()),
         })

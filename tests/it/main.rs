@@ -31,6 +31,7 @@ mod http2;
 mod http2_malformed;
 mod idle_race;
 mod keys;
+mod metrics;
 mod mismatch;
 mod passthrough;
 mod problems;

@@ -34,6 +34,11 @@ pub(super) fn text(text: String) -> Response<ReplyBody> {
     of_type(StatusCode::OK, "text/plain; charset=utf-8", text)
 }
 
+/// A text of another type.
+pub(super) fn page(content_type: &'static str, text: String) -> Response<ReplyBody> {
+    of_type(StatusCode::OK, content_type, text)
+}
+
 /// A JSON document.
 pub(super) fn json(document: &impl Serialize) -> Response<ReplyBody> {
     // Serialising strings, numbers and lists of them cannot fail.

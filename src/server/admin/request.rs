@@ -1,6 +1,7 @@
-//! Bodies of requests to the admin listener: bounded, and of one type.
+//! Requests to the admin listener: their bodies, bounded and of one type, and what they accept.
 
-use http::header::CONTENT_TYPE;
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -34,4 +35,10 @@ pub(super) async fn bytes(body: Incoming) -> Result<bytes::Bytes, AdminProblem> 
         }
         Err(_) => Err(AdminProblem::Invalid("the body broke off".to_owned())),
     }
+}
+
+/// The `Accept` field, its lines joined (RFC 9110 §5.3).
+pub(super) fn accepted(headers: &HeaderMap) -> String {
+    let lines = headers.get_all(ACCEPT).into_iter().filter_map(|line| line.to_str().ok());
+    lines.collect::<Vec<_>>().join(",")
 }

@@ -10,6 +10,7 @@ use crate::idempotency::RequestId;
 pub(super) enum Endpoint {
     Config,
     Livez,
+    Metrics,
     Readyz,
 }
 
@@ -39,6 +40,7 @@ struct Row(Method, &'static str, Endpoint, Needs);
 const TABLE: &[Row] = &[
     Row(Method::GET, "/livez", Endpoint::Livez, Needs::Nothing),
     Row(Method::GET, "/readyz", Endpoint::Readyz, Needs::Nothing),
+    Row(Method::GET, "/metrics", Endpoint::Metrics, Needs::Nothing),
     Row(Method::GET, "/config", Endpoint::Config, Needs::Read),
 ];
 

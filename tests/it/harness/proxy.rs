@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Client, Config, Request, Response, Upstream, aside, within};
+use super::{Client, Config, Metrics, Request, Response, Upstream, aside, within};
 
 /// A running proxy. Dropping it ends it at once, and fails the test if anything in it panicked.
 #[derive(Debug)]
@@ -69,6 +69,18 @@ impl Proxy {
     pub async fn readiness(&self) -> (u16, String) {
         let said = Client::connect(self.admin).await.request(&Request::get("/readyz")).await;
         (said.status, said.text())
+    }
+
+    /// The page of its metrics.
+    pub async fn metrics(&self) -> Metrics {
+        let page = Client::connect(self.admin).await.request(&Request::get("/metrics")).await;
+        assert_eq!(page.status, 200);
+        Metrics(page.text())
+    }
+
+    /// Asks the admin listener.
+    pub async fn ask_admin(&self, request: &Request) -> Response {
+        Client::connect(self.admin).await.request(request).await
     }
 
     /// Sends the first signal: drain.
