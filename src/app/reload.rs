@@ -41,6 +41,7 @@ struct Followed {
 
 /// What is about to be in force.
 struct Prepared {
+    changes: Vec<String>,
     contents: Contents,
     loaded: Loaded,
     proxy: Proxy,
@@ -76,20 +77,20 @@ impl Reloader {
             tokio::select! {
                 asked = self.requests.next() => {
                     self.said = None;
-                    let reloaded = self.reload(true, &ended).await;
+                    let reloaded = self.reload(&ended).await;
                     // Whoever asked may be gone.
                     asked.send(reloaded).unwrap_or(());
                 }
-                () = look => drop(self.reload(false, &ended).await),
+                () = look => drop(self.reload(&ended).await),
             }
         }
     }
 
-    /// Takes what the file holds now. Unless `asked` to, contents that are in force are not looked into.
-    async fn reload(&mut self, asked: bool, ended: &CancellationToken) -> Reloaded {
+    /// Takes what the file holds now.
+    async fn reload(&mut self, ended: &CancellationToken) -> Reloaded {
         let Some(file) = self.file.clone() else { return Reloaded::Impossible };
         let (in_force, proxy) = (self.in_force.clone(), self.server.proxy());
-        let prepared = spawn_blocking(move || prepare(&file, &in_force, &proxy, asked)).await;
+        let prepared = spawn_blocking(move || prepare(&file, &in_force, &proxy)).await;
         // It fails only if the runtime is ending.
         let reloaded = match prepared.unwrap_or(Err(Reloaded::Impossible)) {
             Ok(prepared) => return self.take(prepared, ended),
@@ -110,12 +111,11 @@ impl Reloader {
     }
 
     fn take(&mut self, prepared: Prepared, ended: &CancellationToken) -> Reloaded {
-        let Prepared { contents, loaded: Loaded { settings, warnings }, proxy } = prepared;
+        let Prepared { changes, contents, loaded: Loaded { settings, warnings }, proxy } = prepared;
         let Some(file) = &mut self.file else { return Reloaded::Impossible };
         for warning in warnings {
             warn!("{}:{warning}", file.path.display());
         }
-        let changes = contents.changes_since(&file.contents);
         file.contents = contents;
         self.guard.raise_store_timeout(store_timeout(&settings));
         self.server.renew(settings.server.clone(), Arc::new(proxy));
@@ -129,9 +129,11 @@ impl Reloader {
 }
 
 /// Reads and judges the file.
-fn prepare(file: &Followed, in_force: &Settings, proxy: &Proxy, asked: bool) -> Result<Prepared, Reloaded> {
+fn prepare(file: &Followed, in_force: &Settings, proxy: &Proxy) -> Result<Prepared, Reloaded> {
     let contents = Contents::read(&file.path).map_err(|error| invalid(&error))?;
-    if contents == file.contents && !asked {
+    let mut changes = contents.changes_since(&file.contents);
+    changes.extend(proxy.outdated_upstreams().map(|name| format!("upstreams.{name}.tls (new certificates)")));
+    if contents == file.contents && changes.is_empty() {
         return Err(Reloaded::Unchanged);
     }
     let loaded = contents.parse(&file.path).map_err(|error| invalid(&error))?;
@@ -141,7 +143,7 @@ fn prepare(file: &Followed, in_force: &Settings, proxy: &Proxy, asked: bool) -> 
     }
     let proxy = proxy.renewed(&loaded.settings.proxy, loaded.settings.log.access);
     let proxy = proxy.map_err(|error| Reloaded::Invalid(vec![error.to_string()]))?;
-    Ok(Prepared { contents, loaded, proxy })
+    Ok(Prepared { changes, contents, loaded, proxy })
 }
 
 fn invalid(error: &ConfigError) -> Reloaded {

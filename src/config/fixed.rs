@@ -111,3 +111,56 @@ fn changed_rules(old: &GuardPolicy, new: &GuardPolicy) -> Vec<&'static str> {
     ];
     rules.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, rule)| rule).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::fixed;
+    use crate::config::{Settings, parse};
+
+    /// Routes by their paths, each with hosts and a caller.
+    fn settings(routes: &[(&str, &str, &str)]) -> Settings {
+        let mut text = "[upstreams.u]\nendpoints = [\"http://127.0.0.1:9\"]\n".to_owned();
+        for (index, (path, hosts, caller)) in routes.iter().enumerate() {
+            let rules = if caller.is_empty() {
+                "guarded = false".to_owned()
+            } else {
+                format!("caller = [\"cookie:{caller}\"]")
+            };
+            text += &format!(
+                "[[routes]]\nname = \"r{index}\"\npath = \"{path}\"\nupstream = \"u\"\nhosts = [{hosts}]\n{rules}\n"
+            )
+            .replace("hosts = []\n", "");
+        }
+        parse(&text, "test").unwrap_or_else(|mistakes| panic!("{mistakes}")).settings
+    }
+
+    #[test]
+    fn live_keys_are_not_handed_to_a_route_that_would_not_know_them() {
+        let host = "\"a.example\"";
+        for (before, now, is_fixed) in [
+            (&[("/a", "", "x")][..], &[("/a", "", "y")][..], true),
+            (&[("/a", "", "x")], &[("/b", "", "y")], false),
+            (&[("/a", "", "x")], &[("/{any}", "", "y")], true),
+            (&[("/a", "", "x")], &[("/{any}", "", "x")], false),
+            (&[("/a", "", "x")], &[("/a/{*rest}", "", "y")], true),
+            // One more, before another: what it serves was the other's.
+            (&[("/{*rest}", "", "x")], &[("/{*rest}", "", "x"), ("/a", "", "y")], true),
+            (&[("/{*rest}", "", "x")], &[("/{*rest}", "", "x"), ("/a", "", "x")], false),
+            // One less: another serves it now.
+            (&[("/{*rest}", "", "x"), ("/a", "", "y")], &[("/{*rest}", "", "x")], true),
+            (&[("/{*rest}", "", ""), ("/a", "", "y")], &[("/{*rest}", "", "")], false),
+            // Both were there before, in whatever order and by whatever name.
+            (&[("/{*rest}", "", "x"), ("/{a}", "", "y")], &[("/{b}", "", "y"), ("/{*rest}", "", "x")], false),
+            (&[("/a", "", "x")], &[("/a", "", "x"), ("/a", host, "y")], true),
+            (&[("/a", host, "x")], &[("/a", "\"b.example\"", "y")], false),
+            (&[("/a", host, "x")], &[("/a", "\"*.example\"", "y")], true),
+            (&[("/a", "\"a.example:81\"", "x")], &[("/a", host, "y")], true),
+            // The operator does without the promise, or begins with it.
+            (&[("/a", "", "x")], &[("/a", "", "")], false),
+            (&[("/a", "", "")], &[("/a", "", "x")], false),
+        ] {
+            let reasons = fixed(&settings(before), &settings(now));
+            assert_eq!(!reasons.is_empty(), is_fixed, "{before:?} to {now:?}: {reasons:?}");
+        }
+    }
+}

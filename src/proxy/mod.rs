@@ -189,9 +189,12 @@ impl Proxy {
         earlier: &[Arc<Upstream>],
     ) -> Result<Self, SetupError> {
         let Lasting { guard, tracker, guarded_places, buffered_bytes, draining, metrics } = lasting;
-        let upstream = |upstream: &policy::Upstream| match earlier.iter().find(|it| it.params() == upstream) {
+        let upstream = |params: &policy::Upstream| match earlier
+            .iter()
+            .find(|earlier| earlier.params() == params && !earlier.is_outdated())
+        {
             Some(earlier) => Ok(earlier.clone()),
-            None => Upstream::new(upstream.clone()).map(Arc::new),
+            None => Upstream::new(params.clone()).map(Arc::new),
         };
         let upstreams: Vec<Arc<Upstream>> =
             params.upstreams.iter().map(upstream).collect::<Result<_, _>>()?;
@@ -223,6 +226,12 @@ impl Proxy {
             unrouted: metrics.route(&"".into()),
             metrics,
         })
+    }
+
+    /// The names of the upstreams whose certificates were renewed since they were read.
+    pub fn outdated_upstreams(&self) -> impl Iterator<Item = &str> {
+        let outdated = self.upstreams.iter().filter(|upstream| upstream.is_outdated());
+        outdated.map(|upstream| upstream.params().name.as_str())
     }
 
     /// From now on new requests are refused; those that were begun are finished.

@@ -30,7 +30,7 @@ pub use self::tls::TlsError;
 use self::balance::{Balance, InFlight};
 use self::body::Returning;
 use self::endpoint::{Connection, Endpoint, Found};
-use self::tls::Tls;
+use self::tls::{FilesDigest, Tls};
 use super::body::RequestBody;
 use super::policy::{self, Protocol};
 use super::reply::is_switch;
@@ -58,6 +58,8 @@ pub struct Upstream {
     params: policy::Upstream,
     endpoints: Vec<Arc<Endpoint>>,
     balance: Balance,
+    /// What it was made of, beside the parameters.
+    files: FilesDigest,
     is_watched: AtomicBool,
 }
 
@@ -101,14 +103,23 @@ impl Upstream {
     ///
     /// [`UpstreamError`] if TLS cannot be spoken as `params` want it.
     pub fn new(params: policy::Upstream) -> Result<Self, UpstreamError> {
+        // Taken first: what is written meanwhile is found by the next look.
+        let files = params.tls.digest();
         let endpoints =
             endpoints(&params).map_err(|source| UpstreamError { name: params.name.clone(), source })?;
         Ok(Self {
             endpoints,
             balance: Balance::new(params.ejection),
             params,
+            files,
             is_watched: AtomicBool::new(false),
         })
+    }
+
+    /// Whether it was made of other files than there are now: certificates are renewed.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.files != self.params.tls.digest()
     }
 
     /// The upstream's settings.

@@ -24,6 +24,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -37,7 +38,7 @@ use self::access::{Access, Peer};
 use self::problem::AdminProblem;
 use self::table::Endpoint;
 use super::stream::Stream;
-use super::{AdminParams, Reload, Server, TlsError, TlsServer, accept};
+use super::{AdminParams, Reload, Reloaded, Server, TlsError, TlsServer, accept};
 use crate::metrics::Page;
 use crate::proxy::body::ReplyBody;
 use crate::proxy::socket::Socket;
@@ -94,6 +95,14 @@ impl Effective {
     pub fn set(&self, settings: String) {
         self.0.store(Arc::new(settings));
     }
+}
+
+/// What came of reading the settings again.
+#[derive(Debug, Serialize)]
+struct Settings {
+    result: &'static str,
+    /// The paths of those that are new.
+    changes: Vec<String>,
 }
 
 /// Why there can be no admin listener.
@@ -164,6 +173,16 @@ impl Admin {
         answer.unwrap_or(Err(AdminProblem::TooSlow)).unwrap_or_else(|problem| reply::problem(&problem))
     }
 
+    async fn reload(&self) -> Result<Response<ReplyBody>, AdminProblem> {
+        match self.state.reload.ask().await {
+            Reloaded::Unchanged => Ok(reply::json(&Settings { result: "unchanged", changes: Vec::new() })),
+            Reloaded::Changed(changes) => Ok(reply::json(&Settings { result: "changed", changes })),
+            Reloaded::Invalid(mistakes) => Err(AdminProblem::Settings(mistakes)),
+            Reloaded::NeedsRestart(reasons) => Err(AdminProblem::NeedsRestart(reasons)),
+            Reloaded::Impossible => Err(AdminProblem::NoSettings),
+        }
+    }
+
     async fn answer(
         &self,
         request: Request<Incoming>,
@@ -183,6 +202,7 @@ impl Admin {
                 reply::page(media_type, text)
             }
             Endpoint::Config => reply::text(self.state.effective.0.load().to_string()),
+            Endpoint::Reload => self.reload().await?,
         })
     }
 }

@@ -41,6 +41,7 @@ mod real;
 mod redis_faults;
 mod redis_replicas;
 mod redis_watch;
+mod reload;
 mod replay;
 mod replicas;
 mod retention;

@@ -4,6 +4,7 @@
 //! did not end well has carried no byte of a request.
 
 use std::error::Error as _;
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{AlertDescription, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -47,6 +49,10 @@ pub enum TlsError {
     #[error("the name for TLS is no name of a host ({0}); mend `server_name`")]
     Name(#[from] InvalidDnsNameError),
 }
+
+/// What the files of an upstream held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FilesDigest([u8; 32]);
 
 /// How TLS is spoken to one endpoint.
 #[derive(Clone)]
@@ -112,6 +118,19 @@ impl UpstreamTls {
             Some((chain, key)) => builder.with_client_auth_cert(certificates(chain)?, private_key(key)?)?,
             None => builder.with_no_client_auth(),
         })
+    }
+
+    /// What the files hold at present, good or bad.
+    pub(super) fn digest(&self) -> FilesDigest {
+        let identity = self.identity.iter().flat_map(|(chain, key)| [chain, key]);
+        let mut digest = Sha256::new();
+        for path in self.ca.iter().chain(identity) {
+            match fs::read(path) {
+                Ok(contents) => digest.update(Sha256::digest(contents)),
+                Err(_) => digest.update([0]),
+            }
+        }
+        FilesDigest(digest.finalize().into())
     }
 }
 

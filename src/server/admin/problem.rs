@@ -25,9 +25,18 @@ pub(super) enum AdminProblem {
          these names, or set token_file in [admin]"
     )]
     Misdirected,
+    /// Other settings would take a restart. They are named.
+    #[error("nothing has changed: what the file says takes a restart")]
+    NeedsRestart(Vec<String>),
+    /// There are no settings to read again.
+    #[error("nothing has changed: this process reads no file, or is about to end")]
+    NoSettings,
     /// There is nothing here.
     #[error("there is nothing here; docs/admin.md lists what there is")]
     NotFound,
+    /// The file of settings has mistakes. They are named.
+    #[error("nothing has changed: the file of settings has mistakes")]
+    Settings(Vec<String>),
     /// Nobody could prove that he may.
     #[error(
         "{}; set token_file in [admin], or client_ca in its tls, and show the token or a certificate", if *is_loopback {
@@ -53,6 +62,11 @@ pub(super) enum AdminProblem {
 }
 
 impl AdminProblem {
+    /// What is wrong in particular.
+    pub(super) fn errors(&self) -> &[String] {
+        if let Self::NeedsRestart(errors) | Self::Settings(errors) = self { errors } else { &[] }
+    }
+
     /// The problem's word, the end of its `type`.
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
@@ -62,7 +76,10 @@ impl AdminProblem {
             Self::Invalid(_) => "invalid",
             Self::MethodNotAllowed { .. } => "method-not-allowed",
             Self::Misdirected => "misdirected",
+            Self::NeedsRestart(_) => "needs-restart",
+            Self::NoSettings => "no-settings",
             Self::NotFound => "not-found",
+            Self::Settings(_) => "settings-invalid",
             Self::TooLarge { .. } => "too-large",
             Self::TooSlow => "too-slow",
             Self::Unauthenticated { .. } => "unauthenticated",

@@ -16,11 +16,13 @@ use crate::proxy::reply::whole;
 const PROBLEM_BASE: &str = "urn:oncegate:admin:";
 
 #[derive(Serialize)]
-struct Document {
+struct Document<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
     detail: String,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    errors: &'a [String],
 }
 
 /// The answer to a probe.
@@ -53,6 +55,7 @@ pub(super) fn problem(problem: &AdminProblem) -> Response<ReplyBody> {
         title: status.canonical_reason().unwrap_or_default(),
         status: status.as_u16(),
         detail: problem.to_string(),
+        errors: problem.errors(),
     };
     let mut response =
         of_type(status, "application/problem+json", serde_json::to_vec(&document).unwrap_or_default());
@@ -86,7 +89,9 @@ const fn status(problem: &AdminProblem) -> StatusCode {
         AdminProblem::Invalid(_) => StatusCode::BAD_REQUEST,
         AdminProblem::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
         AdminProblem::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+        AdminProblem::NeedsRestart(_) | AdminProblem::NoSettings => StatusCode::CONFLICT,
         AdminProblem::NotFound => StatusCode::NOT_FOUND,
+        AdminProblem::Settings(_) => StatusCode::UNPROCESSABLE_ENTITY,
         AdminProblem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         AdminProblem::TooSlow => StatusCode::GATEWAY_TIMEOUT,
         AdminProblem::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,

@@ -12,6 +12,7 @@ pub(super) enum Endpoint {
     Livez,
     Metrics,
     Readyz,
+    Reload,
 }
 
 /// What it takes to be answered.
@@ -42,6 +43,7 @@ const TABLE: &[Row] = &[
     Row(Method::GET, "/readyz", Endpoint::Readyz, Needs::Nothing),
     Row(Method::GET, "/metrics", Endpoint::Metrics, Needs::Nothing),
     Row(Method::GET, "/config", Endpoint::Config, Needs::Read),
+    Row(Method::POST, "/reload", Endpoint::Reload, Needs::Change),
 ];
 
 /// What `method` on `path` asks for. `HEAD` is as good as `GET`.

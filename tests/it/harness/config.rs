@@ -13,6 +13,7 @@ pub struct Config {
     endpoints: Vec<SocketAddr>,
     test_store: TestStore,
     server: String,
+    admin: String,
     store: String,
     upstream: String,
     idempotency: String,
@@ -46,6 +47,12 @@ impl Config {
     /// Adds lines to `[server]`.
     pub fn server(mut self, lines: &str) -> Self {
         add(&mut self.server, lines);
+        self
+    }
+
+    /// Adds lines to `[admin]`.
+    pub fn admin(mut self, lines: &str) -> Self {
+        add(&mut self.admin, lines);
         self
     }
 
@@ -112,9 +119,9 @@ impl Config {
         };
         let listen = if self.has_no_listen { "" } else { "listen = [\"127.0.0.1:0\"]" };
         let mut toml = format!(
-            "[server]\n{listen}\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = false\n\
+            "[server]\n{listen}\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[log]\naccess = false\n\
              {store}[upstreams.legacy]\n{}\n{}\n[idempotency]\n{}\n",
-            self.server, endpoints, self.upstream, self.idempotency,
+            self.server, self.admin, endpoints, self.upstream, self.idempotency,
         );
         let rest = format!("guarded = false\n{}", self.rest);
         let routes = [

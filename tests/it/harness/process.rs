@@ -15,7 +15,7 @@ pub struct Running(pub Child);
 pub struct Process {
     running: Running,
     address: SocketAddr,
-    _config: tempfile::NamedTempFile,
+    config: tempfile::NamedTempFile,
     /// Kept open, though nobody reads what else is logged.
     _log: Lines<BufReader<ChildStdout>>,
 }
@@ -25,12 +25,7 @@ impl Process {
     /// catch-all.
     pub fn start(upstream: &str, environment: &[(&str, &Path)]) -> Self {
         let config = tempfile::NamedTempFile::new().expect("a file");
-        let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\n[log]\naccess = false\n[upstreams.legacy]\n{upstream}\n\
-             [[routes]]\nname = \"charges\"\npath = \"/v1/charges\"\nupstream = \"legacy\"\n\
-             [[routes]]\nname = \"rest\"\npath = \"/{{*rest}}\"\nupstream = \"legacy\"\nguarded = false\n"
-        );
-        fs::write(config.path(), text).expect("a file");
+        fs::write(config.path(), file(upstream)).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_oncegate"))
             .args(["run", "--config"])
             .arg(config.path())
@@ -44,7 +39,7 @@ impl Process {
         Self {
             address: address.expect("it says where it listens"),
             running: Running(child),
-            _config: config,
+            config,
             _log: log,
         }
     }
@@ -53,12 +48,33 @@ impl Process {
         self.address
     }
 
+    /// Writes its file anew, as `start` does.
+    pub fn rewrite(&self, upstream: &str) {
+        fs::write(self.config.path(), file(upstream)).expect("a file");
+    }
+
+    /// Sends it a signal, as in `HUP`.
+    pub fn signal(&self, name: &str) {
+        let id = self.running.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill");
+        assert!(sent.success(), "it runs");
+    }
+
     /// What of its memory is in use, in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.running.0.id())).expect("a process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
+}
+
+fn file(upstream: &str) -> String {
+    format!(
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nreload_interval = false\n[log]\naccess = false\n\
+         [upstreams.legacy]\n{upstream}\n\
+         [[routes]]\nname = \"charges\"\npath = \"/v1/charges\"\nupstream = \"legacy\"\n\
+         [[routes]]\nname = \"rest\"\npath = \"/{{*rest}}\"\nupstream = \"legacy\"\nguarded = false\n"
+    )
 }
 
 impl Drop for Running {

@@ -1,10 +1,13 @@
 //! The proxy under test: the whole of Oncegate in this process, on ports of its own.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, Once};
-use std::thread;
+use std::{fs, thread};
 
 use oncegate::app::App;
+use oncegate::config::Contents;
+use oncegate::server::{Reload, Reloaded};
 use oncegate::store::Store;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -17,6 +20,7 @@ use super::{Client, Config, Metrics, Request, Response, Upstream, aside, within}
 pub struct Proxy {
     address: SocketAddr,
     admin: SocketAddr,
+    reload: Option<Reload>,
     shutdown: Option<oneshot::Sender<()>>,
     abort: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<()>>,
@@ -65,6 +69,11 @@ impl Proxy {
         Client::connect(self.admin).await.request(&Request::get(path)).await.status
     }
 
+    /// Asks the admin listener.
+    pub async fn ask_admin(&self, request: &Request) -> Response {
+        Client::connect(self.admin).await.request(request).await
+    }
+
     /// What it says of its readiness.
     pub async fn readiness(&self) -> (u16, String) {
         let said = Client::connect(self.admin).await.request(&Request::get("/readyz")).await;
@@ -78,9 +87,18 @@ impl Proxy {
         Metrics(page.text())
     }
 
-    /// Asks the admin listener.
-    pub async fn ask_admin(&self, request: &Request) -> Response {
-        Client::connect(self.admin).await.request(request).await
+    /// Has the file read again, as by SIGHUP.
+    pub async fn reload(&self) -> Reloaded {
+        within("the settings", self.reload.as_ref().expect("a file").ask()).await
+    }
+
+    /// Has the file read again, with new settings in it.
+    pub async fn expect_reload(&self) -> Vec<String> {
+        let reloaded = self.reload().await;
+        let Reloaded::Changed(changes) = reloaded else {
+            panic!("there should be new settings: {reloaded:?}")
+        };
+        changes
     }
 
     /// Sends the first signal: drain.
@@ -158,20 +176,47 @@ impl Config {
             runtime.shutdown_background();
         });
         let (address, admin) = within("the proxy's start", starts).await.expect("the proxy starts");
-        Proxy { address, admin, shutdown: Some(shutdown), abort: Some(abort), running: Some(running) }
+        Proxy {
+            address,
+            admin,
+            reload: None,
+            shutdown: Some(shutdown),
+            abort: Some(abort),
+            running: Some(running),
+        }
+    }
+
+    /// From this file, which it follows.
+    pub async fn start_from(&self, file: &Path) -> Proxy {
+        watch_for_panics();
+        self.write_to(file).await;
+        let contents = Contents::read(file).unwrap_or_else(|error| panic!("{error}"));
+        let loaded = contents.parse(file).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let mut app = App::build(loaded.settings).await.unwrap_or_else(|error| panic!("{error}"));
+        app.follow(file.to_owned(), contents);
+        run(app)
+    }
+
+    /// Writes the file.
+    pub async fn write_to(&self, file: &Path) {
+        fs::write(file, self.toml().await).expect("a file");
     }
 
     async fn launch(&self, store: Option<Arc<dyn Store>>) -> Proxy {
-        let app = self.build(store).await.unwrap_or_else(|error| panic!("{error}"));
-        let address = app.addresses()[0];
-        let admin = app.admin_address().expect("an admin listener");
-        let (shutdown, shutdown_signal) = oneshot::channel::<()>();
-        let (abort, abort_signal) = oneshot::channel::<()>();
-        let running = aside(async move {
-            let _drained = app.run(signal(shutdown_signal), signal(abort_signal)).await;
-        });
-        Proxy { address, admin, shutdown: Some(shutdown), abort: Some(abort), running: Some(running) }
+        run(self.build(store).await.unwrap_or_else(|error| panic!("{error}")))
     }
+}
+
+fn run(app: App) -> Proxy {
+    let address = app.addresses()[0];
+    let admin = app.admin_address().expect("an admin listener");
+    let reload = Some(app.reload().clone());
+    let (shutdown, shutdown_signal) = oneshot::channel::<()>();
+    let (abort, abort_signal) = oneshot::channel::<()>();
+    let running = aside(async move {
+        let _drained = app.run(signal(shutdown_signal), signal(abort_signal)).await;
+    });
+    Proxy { address, admin, reload, shutdown: Some(shutdown), abort: Some(abort), running: Some(running) }
 }
 
 impl Drop for Proxy {

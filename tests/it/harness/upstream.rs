@@ -68,6 +68,8 @@ struct Shared {
     /// How many idle connections were closed.
     closed_idle: AtomicUsize,
     close_idle: Notify,
+    /// How many connections the other end has left without a request under way.
+    left: AtomicUsize,
     /// How long an idle connection is kept; for ever if `None`.
     patience: Mutex<Option<Duration>>,
 }
@@ -154,6 +156,11 @@ impl Upstream {
     pub async fn closed_connections_to_be(&self, count: usize) {
         let closed = &self.shared.closed_idle;
         eventually("the idle connections are closed", async || closed.load(Ordering::SeqCst) >= count).await;
+    }
+
+    pub async fn left_to_be(&self, count: usize) {
+        let left = &self.shared.left;
+        eventually("connections are given up", async || left.load(Ordering::SeqCst) >= count).await;
     }
 
     pub async fn requests_to_be(&self, count: usize) {
@@ -253,7 +260,10 @@ impl Shared {
                     return;
                 }
             };
-            let Ok(Some(head)) = head else { return };
+            let Ok(Some(head)) = head else {
+                self.left.fetch_add(1, Ordering::SeqCst);
+                return;
+            };
             let index = self.record(&head, connection);
             let reply = self.reply(index + 1);
             let framing = head.framing(Framing::Length(0));
