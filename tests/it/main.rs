@@ -19,6 +19,7 @@ mod concurrency;
 mod conflict;
 mod corpus;
 mod cors;
+mod deploy;
 mod endpoints;
 mod forwarded;
 mod framing;
