@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails its test")]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,6 +94,7 @@ fn what_the_shipped_file_comments_out_is_the_default() {
         "tls",
         "address",
         "proxy_protocol",
+        "token_file",
     ];
     let mut uncommented = String::new();
     for line in shipped.lines() {
@@ -138,6 +140,24 @@ fn what_the_shipped_file_writes_out_is_the_default_too() {
     "#;
     let settings = |text: &str| format!("{:#?}", config::parse(text, "proxy.toml").unwrap().settings);
     assert_eq!(settings(&shipped()), settings(least));
+}
+
+#[test]
+fn every_setting_that_is_read_stands_in_the_shipped_file() {
+    let shipped = shipped();
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let told: BTreeSet<&str> = shipped.split(|letter| !is_part(letter)).collect();
+    let mut read = BTreeSet::new();
+    for source in sources(&root().join("src/config")) {
+        let text = fs::read_to_string(source).unwrap();
+        for verb in [".read(", ".require(", ".get(", ".section(", ".section_or_empty(", ".sections("] {
+            let named = text.split(verb).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+            read.extend(named.filter_map(|rest| rest.split_once('"')).map(|(name, _)| name.to_owned()));
+        }
+    }
+    assert!(read.len() > 90, "only {read:?}");
+    let missing: Vec<&String> = read.iter().filter(|name| !told.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "proxy.toml says nothing of {missing:?}");
 }
 
 #[test]
@@ -244,6 +264,12 @@ fn files_in(kind: &str) -> Vec<PathBuf> {
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
     files.sort();
     files
+}
+
+/// Every source file below a folder.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
 }
 
 fn warnings_of(path: &Path) -> String {

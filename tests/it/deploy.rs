@@ -17,6 +17,7 @@ fn root() -> &'static Path {
 }
 
 /// What `tests/deploy.py` made of `deploy/`; `None`, and it says so, where there is no kubectl.
+#[expect(clippy::print_stderr, reason = "a test says what it skips")]
 fn judged() -> Option<(TempDir, Output)> {
     tools();
     let paths = env::var_os("PATH").expect("a path");

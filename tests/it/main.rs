@@ -20,6 +20,7 @@ mod conflict;
 mod corpus;
 mod cors;
 mod deploy;
+mod documentation;
 mod endpoints;
 mod forwarded;
 mod framing;
