@@ -131,6 +131,7 @@ impl App {
             Some(params) => {
                 let state = AdminState {
                     server: server.clone(),
+                    guard: guard.clone(),
                     store,
                     readiness: readiness.clone(),
                     effective: effective.clone(),

@@ -21,10 +21,11 @@
 //! - [`metrics`]: the instruments and the page that shows them.
 //! - [`config`] reads `proxy.toml`.
 //! - [`app`]: the composition root.
-//! - [`demo`] and [`telemetry`]: what the binary adds.
+//! - [`demo`], [`ctl`] and [`telemetry`]: what the binary adds.
 
 pub mod app;
 pub mod config;
+pub mod ctl;
 pub mod demo;
 pub mod guard;
 pub mod idempotency;

@@ -9,7 +9,7 @@ use oncegate::app::{App, Drained};
 use oncegate::config::{self, Contents, Loaded};
 use oncegate::proxy::route::Routes;
 use oncegate::server::Reload;
-use oncegate::{demo, telemetry};
+use oncegate::{ctl, demo, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -42,6 +42,10 @@ enum Command {
     Run,
     /// Read the configuration, say what would run and what it can carry, and change nothing.
     Check,
+    /// Ask a running Oncegate whether it is well: exit code 0 if it is, 1 if not.
+    Healthcheck(ctl::Healthcheck),
+    /// Look up, list, free and settle keys of a running Oncegate.
+    Keys(ctl::Keys),
     /// See it work: a small legacy API with the proxy before it, on loopback.
     Demo {
         /// End after the first request and its duplicate: 0 only if the duplicate was replayed.
@@ -55,6 +59,12 @@ fn main() -> ExitCode {
     let done = match arguments.command.unwrap_or(Command::Run) {
         Command::Check => check(&arguments.config),
         Command::Run => serve(&arguments.config),
+        Command::Healthcheck(command) => {
+            on_runtime(async { ctl::healthcheck(&command, &arguments.config).await.map_err(failed) })
+        }
+        Command::Keys(command) => on_runtime(async {
+            ctl::keys(&command, &arguments.config, &mut io::stdout()).await.map_err(failed)
+        }),
         Command::Demo { once } => on_runtime(demonstrate(once)),
     };
     done.map_or_else(

@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use paths::{Found, paths_in};
 
 /// Top-level modules: each may import those behind it.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "main",
     "demo",
+    "ctl",
     "app",
     "telemetry",
     "config",

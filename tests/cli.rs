@@ -9,6 +9,9 @@
     reason = "what fails in a helper fails its test"
 )]
 
+#[path = "cli/keys.rs"]
+mod keys;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -51,7 +54,8 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     panic!("waited {DEADLINE:?} in vain until: {what}")
 }
 
-/// An upstream that counts what it is asked and answers 201, to a target that names `/held` only once it may.
+/// An upstream that counts what it is asked and answers 201, to a target that names `/held` only once it may, and
+/// not at all to one that names `/broken`.
 struct Upstream {
     address: SocketAddr,
     executions: Arc<AtomicUsize>,
@@ -72,6 +76,9 @@ impl Upstream {
                 counted.fetch_add(1, Ordering::SeqCst);
                 if head.contains("/held") {
                     released.recv().unwrap_or(());
+                }
+                if head.contains("/broken") {
+                    continue;
                 }
                 let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\nConnection: close\r\n\r\nmade";
                 stream.write_all(answer).unwrap_or(());
@@ -144,6 +151,7 @@ struct Process {
     child: Child,
     lines: std::io::Lines<BufReader<ChildStdout>>,
     address: SocketAddr,
+    admin: Option<String>,
     _folder: TempDir,
 }
 
@@ -159,7 +167,8 @@ impl Process {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let serving = find(&mut lines, |line| line["message"] == "serving");
         let address = serving["listen"].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
-        Self { child, lines, address, _folder: folder }
+        let admin = serving["admin"].as_str().map(str::to_owned);
+        Self { child, lines, address, admin, _folder: folder }
     }
 
     fn send(&self, request: &str) -> TcpStream {

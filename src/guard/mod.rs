@@ -4,6 +4,7 @@
 //! the store; knows nothing of HTTP. Whatever it leaves running in the background runs on the tracker that shutdown waits
 //! for.
 
+mod operator;
 mod owners;
 mod params;
 mod pending;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+pub use operator::ChangeError;
 pub use params::{OnInFlight, Params, Rules};
 pub use permit::{Permit, Settled};
 

@@ -1,6 +1,7 @@
 //! The guard under paused time, over a memory store that can be told to fail.
 
 mod bench;
+mod operator;
 mod pending;
 mod permits;
 mod streams;

@@ -18,6 +18,7 @@ pub mod grpc;
 pub mod hashed_upload;
 pub mod headers;
 mod held;
+mod identify;
 pub mod metrics;
 pub mod outcome;
 pub mod pace;
@@ -72,6 +73,7 @@ use crate::idempotency::{Presented, UnknownCause, Verdict};
 use crate::store::StoreError;
 
 pub use self::client::{Client, Tls};
+pub use self::identify::{Identified, IdentifyError};
 pub use self::quota::{Quota, Share};
 
 /// Serves requests.

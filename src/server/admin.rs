@@ -3,9 +3,10 @@
 //! Never on the address that clients use. Liveness depends on nothing but the process itself: a store that is down must not
 //! have every replica restarted. Who may ask for what is decided in `access.rs`, before anything is read or done; what there
 //! is to ask for stands in `table.rs`; every status in `reply.rs`. Requests and bodies are bounded in size, number and time.
-#![allow(dead_code, reason = "the endpoints that need it follow")]
 
 mod access;
+mod audit;
+mod keys;
 mod problem;
 mod readiness;
 mod reply;
@@ -35,10 +36,12 @@ pub use readiness::Readiness;
 pub use token::TokenError;
 
 use self::access::{Access, Peer};
+use self::audit::By;
 use self::problem::AdminProblem;
 use self::table::Endpoint;
 use super::stream::Stream;
 use super::{AdminParams, Reload, Reloaded, Server, TlsError, TlsServer, accept};
+use crate::guard::Guard;
 use crate::metrics::Page;
 use crate::proxy::body::ReplyBody;
 use crate::proxy::socket::Socket;
@@ -66,6 +69,8 @@ pub struct Admin {
 pub struct AdminState {
     /// Where requests go.
     pub server: Arc<Server>,
+    /// What keys are changed by.
+    pub guard: Guard,
     /// Where entries live.
     pub store: Arc<dyn Store>,
     /// Whether requests are welcome.
@@ -188,10 +193,15 @@ impl Admin {
         request: Request<Incoming>,
         peer: &Peer,
     ) -> Result<Response<ReplyBody>, AdminProblem> {
-        let (head, _) = request.into_parts();
+        let (head, body) = request.into_parts();
         let found = table::find(&head.method, head.uri.path())?;
-        self.access.allow(found.needs, &head, peer).await?;
+        let by = By::new(&self.access.allow(found.needs, &head, peer).await?, peer);
         Ok(match found.endpoint {
+            Endpoint::Key => self.show(&found.id).await?,
+            Endpoint::Keys => self.list(head.uri.query()).await?,
+            Endpoint::Lookup => self.lookup(&head, body).await?,
+            Endpoint::Release => self.release(found.id, request::json(&head, body).await?, by).await?,
+            Endpoint::Settle => self.settle(found.id, request::json(&head, body).await?, by).await?,
             Endpoint::Livez => reply::health(true, "alive\n".to_owned()),
             Endpoint::Readyz => {
                 let (is_ready, text) = self.state.readiness.word();

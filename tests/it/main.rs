@@ -11,6 +11,8 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod admin;
+mod admin_keys;
 mod balance;
 mod callers;
 mod capacity;

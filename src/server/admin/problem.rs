@@ -2,6 +2,9 @@
 
 use thiserror::Error;
 
+use crate::guard::ChangeError;
+use crate::store::StoreError;
+
 /// Why a request is not answered.
 #[derive(Debug, Error)]
 pub(super) enum AdminProblem {
@@ -10,6 +13,9 @@ pub(super) enum AdminProblem {
         "a page of another site sent this request; changes are made from a terminal or from this listener's own page"
     )]
     CrossSite,
+    /// The key was not changed.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// The body is not of the type that is taken.
     #[error("send the body as Content-Type: {expected}")]
     ContentType { expected: &'static str },
@@ -31,6 +37,9 @@ pub(super) enum AdminProblem {
     /// There are no settings to read again.
     #[error("nothing has changed: this process reads no file, or is about to end")]
     NoSettings,
+    /// No such key is known.
+    #[error("there is no such key, or not any more")]
+    NoKey,
     /// There is nothing here.
     #[error("there is nothing here; docs/admin.md lists what there is")]
     NotFound,
@@ -46,6 +55,9 @@ pub(super) enum AdminProblem {
         }
     )]
     Closed { is_loopback: bool },
+    /// The store cannot be asked.
+    #[error("{0}")]
+    Store(StoreError),
     /// The body is too large.
     #[error("the body is larger than {max_bytes} bytes")]
     TooLarge { max_bytes: usize },
@@ -70,6 +82,15 @@ impl AdminProblem {
     /// The problem's word, the end of its `type`.
     pub(super) const fn as_str(&self) -> &'static str {
         match self {
+            Self::Change(error) => match error {
+                ChangeError::Absent => "no-key",
+                ChangeError::Completed => "key-completed",
+                ChangeError::InFlight => "key-in-flight",
+                ChangeError::NotUnknown => "key-not-unknown",
+                ChangeError::Raced => "key-changed",
+                ChangeError::Store(_) => "store-unavailable",
+                ChangeError::Unread => "key-unread",
+            },
             Self::Closed { .. } => "closed",
             Self::ContentType { .. } => "content-type",
             Self::CrossSite => "cross-site",
@@ -78,8 +99,10 @@ impl AdminProblem {
             Self::Misdirected => "misdirected",
             Self::NeedsRestart(_) => "needs-restart",
             Self::NoSettings => "no-settings",
-            Self::NotFound => "not-found",
             Self::Settings(_) => "settings-invalid",
+            Self::NoKey => "no-key",
+            Self::NotFound => "not-found",
+            Self::Store(_) => "store-unavailable",
             Self::TooLarge { .. } => "too-large",
             Self::TooSlow => "too-slow",
             Self::Unauthenticated { .. } => "unauthenticated",

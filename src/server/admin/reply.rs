@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::problem::AdminProblem;
+use crate::guard::ChangeError;
 use crate::proxy::body::ReplyBody;
 use crate::proxy::reply::whole;
 
@@ -90,8 +91,18 @@ const fn status(problem: &AdminProblem) -> StatusCode {
         AdminProblem::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
         AdminProblem::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         AdminProblem::NeedsRestart(_) | AdminProblem::NoSettings => StatusCode::CONFLICT,
-        AdminProblem::NotFound => StatusCode::NOT_FOUND,
         AdminProblem::Settings(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        AdminProblem::Change(error) => match error {
+            ChangeError::Absent => StatusCode::NOT_FOUND,
+            ChangeError::Completed
+            | ChangeError::InFlight
+            | ChangeError::NotUnknown
+            | ChangeError::Raced
+            | ChangeError::Unread => StatusCode::CONFLICT,
+            ChangeError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        },
+        AdminProblem::NoKey | AdminProblem::NotFound => StatusCode::NOT_FOUND,
+        AdminProblem::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         AdminProblem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         AdminProblem::TooSlow => StatusCode::GATEWAY_TIMEOUT,
         AdminProblem::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,

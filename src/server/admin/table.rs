@@ -9,10 +9,15 @@ use crate::idempotency::RequestId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Config,
+    Key,
+    Keys,
     Livez,
     Metrics,
+    Lookup,
     Readyz,
     Reload,
+    Release,
+    Settle,
 }
 
 /// What it takes to be answered.
@@ -31,8 +36,8 @@ pub(super) enum Needs {
 pub(super) struct Found {
     pub(super) endpoint: Endpoint,
     pub(super) needs: Needs,
-    /// The key that the path names.
-    pub(super) id: Option<RequestId>,
+    /// The key that the path names; of no meaning where it names none.
+    pub(super) id: RequestId,
 }
 
 struct Row(Method, &'static str, Endpoint, Needs);
@@ -44,6 +49,12 @@ const TABLE: &[Row] = &[
     Row(Method::GET, "/metrics", Endpoint::Metrics, Needs::Nothing),
     Row(Method::GET, "/config", Endpoint::Config, Needs::Read),
     Row(Method::POST, "/reload", Endpoint::Reload, Needs::Change),
+    Row(Method::GET, "/keys", Endpoint::Keys, Needs::Read),
+    Row(Method::GET, "/keys/{id}", Endpoint::Key, Needs::Read),
+    // By POST, so that no secret stands in a path: paths end up in histories and logs.
+    Row(Method::POST, "/keys/lookup", Endpoint::Lookup, Needs::Read),
+    Row(Method::POST, "/keys/{id}/release", Endpoint::Release, Needs::Change),
+    Row(Method::POST, "/keys/{id}/settle", Endpoint::Settle, Needs::Change),
 ];
 
 /// What `method` on `path` asks for. `HEAD` is as good as `GET`.
@@ -66,11 +77,10 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Found, AdminProblem> {
     Err(AdminProblem::MethodNotAllowed { allow: allowed.join(", ") })
 }
 
-/// Whether `path` is of this pattern, and the id in it, if the pattern has one.
-fn matches(pattern: &str, path: &str) -> Option<Option<RequestId>> {
+/// The id in `path` if it is of this pattern; any id if the pattern has none.
+fn matches(pattern: &str, path: &str) -> Option<RequestId> {
     let Some((before, after)) = pattern.split_once("{id}") else {
-        return (pattern == path).then_some(None);
+        return (pattern == path).then_some(RequestId::from_bytes([0; 32]));
     };
-    let id = path.strip_prefix(before)?.strip_suffix(after)?;
-    RequestId::from_hex(id).map(Some)
+    RequestId::from_hex(path.strip_prefix(before)?.strip_suffix(after)?)
 }

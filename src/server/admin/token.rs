@@ -65,10 +65,15 @@ impl TokenParams {
     ///
     /// [`TokenError`].
     pub fn check(&self) -> Result<(), TokenError> {
-        self.hash().map(drop)
+        self.read().map(drop)
     }
 
-    fn hash(&self) -> Result<TokenHash, TokenError> {
+    /// The token, for one who has to show it.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`].
+    pub fn read(&self) -> Result<String, TokenError> {
         let text = match self {
             Self::Environment(name) => {
                 std::env::var(name).map_err(|_| TokenError::NotSet(name.clone()))?.into_bytes()
@@ -79,13 +84,14 @@ impl TokenParams {
         };
         let token = text.trim_ascii_end();
         let fits = (MIN_BYTES..=MAX_BYTES).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic);
-        if fits { Ok(hash(token)) } else { Err(TokenError::Unfit) }
+        let token = std::str::from_utf8(token).ok().filter(|_| fits);
+        token.map(str::to_owned).ok_or(TokenError::Unfit)
     }
 }
 
 impl Token {
     pub(super) fn new(source: TokenParams) -> Result<Self, TokenError> {
-        let last = Last { hash: source.hash()?, is_readable: true };
+        let last = Last { hash: hash(source.read()?.as_bytes()), is_readable: true };
         Ok(Self { source, last: RwLock::new(last) })
     }
 
@@ -93,8 +99,8 @@ impl Token {
     pub(super) async fn is(&self, shown: &[u8]) -> bool {
         let source = self.source.clone();
         // It fails only if the runtime is ending.
-        if let Ok(read) = spawn_blocking(move || source.hash()).await {
-            self.note(read);
+        if let Ok(read) = spawn_blocking(move || source.read()).await {
+            self.note(read.map(|token| hash(token.as_bytes())));
         }
         let last = self.last.read().unwrap_or_else(PoisonError::into_inner).hash;
         verify_slices_are_equal(&hash(shown), &last).is_ok()

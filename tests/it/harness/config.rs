@@ -14,6 +14,7 @@ pub struct Config {
     test_store: TestStore,
     server: String,
     admin: String,
+    admin_address: Option<String>,
     store: String,
     upstream: String,
     idempotency: String,
@@ -54,6 +55,11 @@ impl Config {
     pub fn admin(mut self, lines: &str) -> Self {
         add(&mut self.admin, lines);
         self
+    }
+
+    /// Has the admin listener at another address than the loopback's.
+    pub fn admin_at(self, address: &str) -> Self {
+        Self { admin_address: Some(address.to_owned()), ..self }
     }
 
     /// Adds lines to `[store]`.
@@ -118,10 +124,11 @@ impl Config {
             addresses => format!("endpoints = [{}]", addresses.join(", ")),
         };
         let listen = if self.has_no_listen { "" } else { "listen = [\"127.0.0.1:0\"]" };
+        let admin_address = self.admin_address.as_deref().unwrap_or("127.0.0.1:0");
         let mut toml = format!(
-            "[server]\n{listen}\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\n[log]\naccess = false\n\
+            "[server]\n{listen}\n{}\n[admin]\nlisten = \"{}\"\n{}\n[log]\naccess = false\n\
              {store}[upstreams.legacy]\n{}\n{}\n[idempotency]\n{}\n",
-            self.server, self.admin, endpoints, self.upstream, self.idempotency,
+            self.server, admin_address, self.admin, endpoints, self.upstream, self.idempotency,
         );
         let rest = format!("guarded = false\n{}", self.rest);
         let routes = [

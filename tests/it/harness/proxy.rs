@@ -39,6 +39,10 @@ impl Proxy {
         self.address
     }
 
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub async fn client(&self) -> Client {
         Client::connect(self.address).await
     }
@@ -72,6 +76,11 @@ impl Proxy {
     /// Asks the admin listener.
     pub async fn ask_admin(&self, request: &Request) -> Response {
         Client::connect(self.admin).await.request(request).await
+    }
+
+    /// Asks the admin listener as one on its machine does.
+    pub async fn operate(&self, request: Request) -> Response {
+        Client::connect(self.admin).await.request(&request.host("localhost")).await
     }
 
     /// What it says of its readiness.

@@ -1,0 +1,114 @@
+//! What an operator changes by hand: a key is freed, or an unknown one is settled.
+//!
+//! Each is judged by what stands there and made only if that still stands: what an owner records meanwhile is never
+//! overwritten and never lost. A key that is freed runs again, on the operator's word (I3).
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::Guard;
+use crate::idempotency::{Claim, Entry, Outcome, RequestId, State};
+use crate::store::{Insert, StoreError, Update, Write};
+
+/// Why a key was not changed.
+#[derive(Debug, Error)]
+pub enum ChangeError {
+    /// Nothing stands there.
+    #[error("there is no such key, or not any more")]
+    Absent,
+    /// It was freed without force, and it is known what became of it.
+    #[error(
+        "the request with this key was carried out, and its retries are answered; freed, it would run again: send force to have \
+         that"
+    )]
+    Completed,
+    /// Its owner is at work.
+    #[error("the request with this key is at work; wait for its end, or for that of its lease")]
+    InFlight,
+    /// It is not unknown what became of it.
+    #[error("it is known that the request with this key was carried out; there is nothing to settle")]
+    NotUnknown,
+    /// It was settled, and of half its body.
+    #[error(
+        "the body of the request with this key was never read to its end, so that no retry can be told to be the same; free the \
+         key if you know that nothing was done, or let it expire"
+    )]
+    Unread,
+    /// Something else was faster.
+    #[error("the key has changed meanwhile; look at it again")]
+    Raced,
+    /// The store cannot be asked. The change may have been made.
+    #[error("{0}; it may have been done all the same, so look at the key again")]
+    Store(#[from] StoreError),
+}
+
+impl Guard {
+    /// Frees a key: the next request with it runs. Returns what stood there. What is in flight or completed is freed only with
+    /// `force`: an owner that is at work goes on, and what he records is refused. `ttl` is how long the key reads as unknown
+    /// should this process die in between.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`].
+    pub async fn release(&self, id: &RequestId, force: bool, ttl: Duration) -> Result<Entry, ChangeError> {
+        let inner = &self.0;
+        let standing = self.standing(id).await?;
+        let owner = match &standing.state {
+            State::InFlight if !force => return Err(ChangeError::InFlight),
+            State::Completed { .. } if !force => return Err(ChangeError::Completed),
+            State::InFlight | State::Completed { .. } => standing.owner,
+            // Its owner may complete it at any moment: a claim takes its place only as long as he has not.
+            State::Unknown(_) => {
+                let claim = Claim {
+                    owner: inner.owners.next(),
+                    caller: standing.caller,
+                    fingerprint: standing.fingerprint,
+                    lease: inner.params.lease,
+                    ttl,
+                    share: None,
+                    replaces: Some(standing.owner),
+                };
+                match inner.within(inner.store.insert(id, &claim)).await? {
+                    Insert::Inserted => claim.owner,
+                    Insert::Exists(_) => return Err(ChangeError::Raced),
+                }
+            }
+        };
+        match inner.within(inner.store.remove(id, owner)).await? {
+            Write::Applied => Ok(standing),
+            Write::Lost => Err(ChangeError::Raced),
+        }
+    }
+
+    /// Settles an unknown key as carried out and answered with `status`: its retries are told so, for as long as `ttl`. Returns
+    /// what stood there.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`].
+    pub async fn settle_unknown(
+        &self,
+        id: &RequestId,
+        status: u16,
+        ttl: Duration,
+    ) -> Result<Entry, ChangeError> {
+        let inner = &self.0;
+        let standing = self.standing(id).await?;
+        match standing.state {
+            State::InFlight => return Err(ChangeError::InFlight),
+            State::Completed { .. } => return Err(ChangeError::NotUnknown),
+            State::Unknown(_) if standing.fingerprint.is_none() => return Err(ChangeError::Unread),
+            State::Unknown(_) => {}
+        }
+        let outcome = Outcome::NotRetained { status };
+        match inner.within(inner.store.update(id, standing.owner, &outcome, None, ttl)).await? {
+            Update::Applied { .. } => Ok(standing),
+            Update::Lost => Err(ChangeError::Raced),
+        }
+    }
+
+    async fn standing(&self, id: &RequestId) -> Result<Entry, ChangeError> {
+        self.0.within(self.0.store.lookup(id)).await?.ok_or(ChangeError::Absent)
+    }
+}

@@ -1,0 +1,187 @@
+//! `oncegate keys` and `oncegate healthcheck`, against a process of its own.
+
+use super::*;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A process with an admin listener, and a file that says where it is.
+struct Bench {
+    process: Process,
+    upstream: Upstream,
+    admin: String,
+    folder: TempDir,
+}
+
+impl Bench {
+    fn start() -> Self {
+        Self::with("")
+    }
+
+    fn with(admin: &str) -> Self {
+        let upstream = Upstream::start();
+        let (folder, path) = configuration(upstream.address);
+        std::fs::write(folder.path().join("admin.token"), TOKEN).unwrap();
+        let config = std::fs::read_to_string(&path).unwrap();
+        let config = format!("admin.token_file = \"admin.token\"\n{admin}\n{config}");
+        let at = |address: &str| format!("admin.listen = \"{address}\"\n{config}");
+        std::fs::write(&path, at("127.0.0.1:0")).unwrap();
+        let mut process = Process::start((tempfile::tempdir().unwrap(), path));
+        let admin = process.admin.take().unwrap();
+        std::fs::write(folder.path().join("proxy.toml"), at(&admin)).unwrap();
+        Self { process, upstream, admin, folder }
+    }
+
+    /// Runs a command that goes by the file.
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        self.run_with(arguments, |command| command.current_dir(self.folder.path()))
+    }
+
+    fn run_with(
+        &self,
+        arguments: &[&str],
+        more: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> (Option<i32>, String, String) {
+        let mut command = oncegate();
+        command.args(arguments).env_remove("ONCEGATE_ADMIN_TOKEN");
+        let done = more(&mut command).output().unwrap();
+        (done.status.code(), text(&done.stdout), text(&done.stderr))
+    }
+
+    /// An id of which nobody knows what became of its request.
+    fn unknown(&self, key: &str) {
+        let answer = self.process.answer(&post("/v1/broken", key, "x"));
+        assert!(answer.contains("outcome-unknown"), "{answer}");
+    }
+}
+
+fn by(key: &str) -> [&str; 8] {
+    ["--host", "a", "--path", "/v1/broken", "--caller", "header:authorization=Bearer hush", "--key", key]
+}
+
+fn with<'a>(first: &[&'a str], which: [&'a str; 8], more: &[&'a str]) -> Vec<&'a str> {
+    [first, &which, more].concat()
+}
+
+#[test]
+fn keys_are_listed_shown_settled_and_released() {
+    let mut bench = Bench::start();
+    bench.unknown("k1");
+    bench.unknown("k2");
+    let (code, listed, errors) = bench.run(&["keys", "list", "--state", "unknown"]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""), "{listed}");
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    let id = listed.split(' ').next().unwrap();
+    assert!(id.len() == 64 && listed.contains("connection_lost"), "{listed}");
+    assert_eq!(bench.run(&["keys", "list", "--limit", "1"]).1.lines().count(), 1);
+
+    let (_, by_id, _) = bench.run(&["keys", "show", id]);
+    assert!(by_id.contains(id) && by_id.contains("unknown"), "{by_id}");
+    let (_, by_key, _) = bench.run(&with(&["keys", "show"], by("k1"), &["--json"]));
+    let by_key: Value = serde_json::from_str(&by_key).unwrap();
+    assert_eq!((&by_key["id"], &by_key["route"]), (&Value::from(id), &Value::from("charges")));
+
+    let settle = with(&["keys", "settle"], by("k1"), &["--status", "201", "--reason", "in the ledger"]);
+    let (code, done, errors) = bench.run(&settle);
+    assert_eq!((code, done), (Some(0), format!("{id}: was unknown, is completed\n")), "{errors}");
+    let line = find(&mut bench.process.lines, |line| line["target"] == "oncegate::audit");
+    for (member, expected) in [
+        ("action", "settle"),
+        ("id", id),
+        ("route", "charges"),
+        ("by", "token"),
+        ("address", "127.0.0.1"),
+        ("reason", "in the ledger"),
+        ("before", "unknown"),
+        ("after", "completed"),
+    ] {
+        assert_eq!(line[member], expected, "{member}: {line}");
+    }
+    assert!(!line.to_string().contains("k1"), "{line}");
+    let retry = bench.process.answer(&post("/v1/broken", "k1", "x"));
+    assert!(retry.contains("response-not-retained") && retry.contains("201"), "{retry}");
+
+    let (code, _, errors) = bench.run(&["keys", "release", id, "--reason", "a mistake"]);
+    assert_eq!(code, Some(1), "a completed key needs force");
+    assert!(errors.contains("409") && errors.contains("force"), "{errors}");
+    let (code, ..) = bench.run(&["keys", "release", id, "--reason", "a mistake", "--force"]);
+    assert_eq!(code, Some(0));
+    let (code, _, errors) = bench.run(&["keys", "show", id]);
+    assert!(code == Some(1) && errors.contains("404"), "{errors}");
+    bench.unknown("k1");
+    assert_eq!(bench.upstream.executions(), 3);
+}
+
+#[test]
+fn the_token_comes_from_a_file_or_the_environment_or_the_configuration() {
+    let bench = Bench::start();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let url = format!("http://{}", bench.admin);
+    let list = ["keys", "list", "--admin", url.as_str()];
+    let token_file = bench.folder.path().join("admin.token").display().to_string();
+    let run = |arguments: &[&str], token: Option<&str>| {
+        bench.run_with(arguments, |command| {
+            let command = command.current_dir(elsewhere.path());
+            if let Some(token) = token { command.env("ONCEGATE_ADMIN_TOKEN", token) } else { command }
+        })
+    };
+    assert_eq!(run(&list, Some(TOKEN)).0, Some(0));
+    let by_file = [&list[..], &["--token-file", &token_file]].concat();
+    assert_eq!(run(&by_file, None).0, Some(0));
+    assert_eq!(run(&by_file, Some("of-another-oncegate")).0, Some(0), "the file goes first");
+    for wrong in [None, Some("of-another-oncegate")] {
+        let (code, _, errors) = run(&list, wrong);
+        assert!(code == Some(1) && errors.contains("401") && !errors.contains("another"), "{errors}");
+    }
+    assert_eq!(run(&["keys", "list", "--admin", "127.0.0.1:9090"], None).0, Some(1));
+    assert_eq!(run(&["keys", "show"], None).0, Some(2));
+    assert_eq!(run(&["keys", "release", "00"], None).0, Some(2), "a reason is required");
+}
+
+#[test]
+fn a_healthcheck_is_0_while_it_lives_and_1_otherwise_and_needs_no_token() {
+    let bench = Bench::start();
+    for probe in [&["healthcheck"][..], &["healthcheck", "--ready"]] {
+        let (code, said, errors) = bench.run(probe);
+        assert_eq!((code, said.as_str(), errors.as_str()), (Some(0), "", ""));
+    }
+    std::fs::remove_file(bench.folder.path().join("admin.token")).unwrap();
+    let url = format!("http://{}", bench.admin);
+    assert_eq!(bench.run(&["healthcheck", "--admin", &url]).0, Some(0));
+    // A request at the upstream keeps the process draining.
+    let held = bench.process.send(&post("/v1/held", "k", "x"));
+    bench.upstream.executions_to_be(1);
+    bench.process.signal("TERM");
+    let not_ready = || bench.run(&["healthcheck", "--ready", "--admin", &url]);
+    let (_, _, errors) = eventually("it is not ready", || Some(not_ready()).filter(|said| said.0 == Some(1)));
+    assert!(errors.contains("503") && errors.contains("draining"), "{errors}");
+    assert_eq!(bench.run(&["healthcheck", "--admin", &url]).0, Some(0), "it lives while it drains");
+    bench.upstream.release.send(()).unwrap();
+    drop(held);
+    let Bench { process, folder: _folder, .. } = bench;
+    assert_eq!(process.ended().0, Some(0));
+    let gone = oncegate().args(["healthcheck", "--admin", &url]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(text(&gone.stderr).contains("cannot be asked"), "{}", text(&gone.stderr));
+}
+
+#[test]
+fn over_tls_the_certificate_of_the_configuration_is_believed_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let certify = |name: &str| {
+        let signed = rcgen::generate_simple_self_signed(["oncegate.internal".to_owned()]).unwrap();
+        let (cert, key) =
+            (folder.path().join(format!("{name}.crt")), folder.path().join(format!("{name}.key")));
+        std::fs::write(&cert, signed.cert.pem()).unwrap();
+        std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+        format!("admin.tls = {{ cert = \"{}\", key = \"{}\" }}", cert.display(), key.display())
+    };
+    let own = certify("own");
+    let bench = Bench::with(&own);
+    assert_eq!(bench.run(&["healthcheck"]).0, Some(0));
+    assert_eq!(bench.run(&["keys", "list"]).0, Some(0));
+    let path = bench.folder.path().join("proxy.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace(&own, &certify("other"))).unwrap();
+    let (code, _, errors) = bench.run(&["keys", "list"]);
+    assert!(code == Some(1) && errors.contains("certificate"), "{errors}");
+}
