@@ -19,7 +19,7 @@ pub(super) fn admin(mut section: Section<'_>, folder: &Path) -> Option<Setting<A
     let environment = section.read("token_env", Setting::from(None), |item| {
         checked(item, TokenParams::Environment(text(item)?)).map(Some)
     });
-    if file.at().is_some() && environment.at().is_some() {
+    if section.get("token_file").is_some() {
         section.refuse::<()>("token_env", "there is a file for it already; write the one or the other");
     }
     // Probes and scrapers have no certificate: who has to show one is decided for each request.

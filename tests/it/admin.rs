@@ -120,7 +120,7 @@ async fn with_a_token_only_those_are_let_in_who_show_it() {
     let proxy = start(&lines).await;
     for (request, needs) in everything() {
         for wrong in [None, Some(""), Some("0123456789abcdef-firs"), Some("0123456789abcdef-first2")] {
-            let request = wrong.map_or(request.clone(), |wrong| request.clone().bearer(wrong));
+            let request = wrong.map_or_else(|| request.clone(), |wrong| request.clone().bearer(wrong));
             let answer = proxy.operate(request.clone()).await;
             if needs == 'n' {
                 expect_let_in(&answer, &request);
