@@ -10,11 +10,12 @@ ARG BUILD_IMAGE=rust:1.95-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
+ARG FEATURES=""
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin oncegate \
+    cargo build --release --locked --bin oncegate --features "${FEATURES}" \
     && cp target/release/oncegate /oncegate \
     && /oncegate --version
 
@@ -27,8 +28,12 @@ LABEL org.opencontainers.image.title="Oncegate" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build --chmod=0555 /oncegate /usr/local/bin/oncegate
+# Commands that are given instead (`check`, `keys`, `healthcheck`) find it, too.
+ENV ONCEGATE_CONFIG=/etc/oncegate/proxy.toml
 USER 65532:65532
 EXPOSE 8080 9090
 STOPSIGNAL SIGTERM
+# Kubernetes asks by its own probes instead. The admin listener of the configuration has to be there.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+    CMD ["/usr/local/bin/oncegate", "healthcheck"]
 ENTRYPOINT ["/usr/local/bin/oncegate"]
-CMD ["--config", "/etc/oncegate/proxy.toml"]

@@ -14,6 +14,7 @@ help:
 	@echo 'make check   formatting, lints, documentation; licences and bans where cargo-deny is installed'
 	@echo 'make bench   CPU time per request beside nginx (wrk, nginx and Redis; installed if root may, Linux only)'
 	@echo 'make image   the container image $(IMAGE) (docker, podman or buildah)'
+	@echo 'make image-test   builds it on stand-in bases, without a registry of images, and runs it (root; Debian)'
 	@echo 'make run     the proxy with proxy.toml'
 
 .PHONY: test
@@ -65,10 +66,14 @@ bench:
 .PHONY: image
 image:
 	@if docker info >/dev/null 2>&1; then docker build --tag $(IMAGE) .; \
-	elif command -v podman >/dev/null; then podman build --tag $(IMAGE) .; \
-	elif command -v buildah >/dev/null; then buildah build --tag $(IMAGE) .; \
+	elif command -v podman >/dev/null; then podman build --format docker --tag $(IMAGE) .; \
+	elif command -v buildah >/dev/null; then buildah build --format docker --tag $(IMAGE) .; \
 	else echo 'make image needs a running docker, or podman, or buildah' >&2; exit 1; \
 	fi
+
+.PHONY: image-test
+image-test:
+	tests/image.sh
 
 .PHONY: run
 run:
