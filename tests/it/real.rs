@@ -66,6 +66,34 @@ async fn curl_sends_chunks_and_trailers_are_no_end() {
 }
 
 #[tokio::test]
+async fn curl_as_the_documents_show_it_asks_again_until_the_first_has_its_answer() {
+    let documented = include_str!("../../docs/clients.md");
+    let line = documented.lines().find_map(|line| line.strip_prefix("curl ")).expect("a command");
+    let options: Vec<&str> = line.trim_end_matches('\\').split_whitespace().collect();
+    assert!(options.contains(&"--retry"), "{options:?}");
+    let upstream = Upstream::start().await;
+    let proxy = Proxy::start(&upstream).await;
+    let url = format!("http://{}/v1/charges", proxy.address());
+    let request = ["-H", "Idempotency-Key: k", "--data", "{\"amount\":1}", &url];
+    let mut gate = upstream.hold_next();
+    let once_refused = async {
+        gate.arrived().await;
+        let refused = "oncegate_requests_total{route=\"charges\",outcome=\"in_flight\"}";
+        eventually("the retry was refused", async || proxy.metrics().await.value(refused) >= 1.0).await;
+        gate.release();
+    };
+    let again = [&options[..], &request[..]].concat();
+    // Whichever comes first holds the key.
+    let (one, other, ()) = tokio::join!(curl(&again), curl(&again), once_refused);
+    for answer in [&one, &other] {
+        assert!(answer.contains("HTTP/1.1 201 "), "{answer}");
+    }
+    let replays = [one, other].iter().filter(|answer| answer.contains("idempotent-replayed: true")).count();
+    assert_eq!(replays, 1, "the one that was refused got the replay");
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
 async fn nginx_executes_a_key_once() {
     let nginx = nginx().await;
     let proxy = Config::before_endpoints([nginx.address()]).start().await;
