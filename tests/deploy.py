@@ -153,6 +153,10 @@ def check_replicas(name, objects, deployment):
 def check_monitor(objects, services):
     [monitor] = of_kind(objects, "ServiceMonitor")
     expect(monitor["apiVersion"] == "monitoring.coreos.com/v1", "ServiceMonitor: another version")
+    # What of the operator's schema is used here: a name that it does not know would be dropped without a word.
+    expect(monitor["spec"].keys() == {"jobLabel", "selector", "endpoints"}, "ServiceMonitor: unknown fields")
+    known = {"port", "path", "interval", "scrapeTimeout", "honorLabels"}
+    expect(all(endpoint.keys() <= known for endpoint in monitor["spec"]["endpoints"]), "ServiceMonitor: unknown fields")
     wanted = monitor["spec"]["selector"]["matchLabels"]
     found = [item for item in services if wanted.items() <= item["metadata"]["labels"].items()]
     expect(len(found) == 1, f"the ServiceMonitor finds {len(found)} Services")
@@ -172,6 +176,7 @@ def check_rules(objects, out):
     expect(rule["apiVersion"] == "monitoring.coreos.com/v1", "PrometheusRule: another version")
     (out / "rules.yaml").write_text(json.dumps(rule["spec"]))
     promtool("check", "rules", out / "rules.yaml")
+    expect(rule["spec"].keys() == {"groups"}, "PrometheusRule: unknown fields")
     alerts = [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
     runbook = anchors(ROOT / "docs/operations.md")
     for alert in alerts:

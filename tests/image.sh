@@ -3,7 +3,7 @@
 # request and its duplicate, a probe and a SIGTERM. Prints the sizes.
 #
 # No registry of images is asked: the bases are stand-ins, given by the build arguments. The one to build on is Debian's packages
-# (debootstrap) with this machine's Rust mounted; the one to run on has what `distroless/cc` has of glibc, and no shell. Needs
+# (debootstrap) with this machine's Rust and the crates of Cargo.lock mounted; the one to run on has what `distroless/cc` has of glibc, and no shell. Needs
 # root, and a quarter of an hour of two cores where nothing is compiled yet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -48,6 +48,11 @@ if [ ! -e "$debian/.whole" ]; then
     rm -rf "$debian"/var/cache/apt/archives/*.deb "$debian"/var/lib/apt/lists/*
     touch "$debian/.whole"
 fi
+# Cargo in there finds every crate without the network.
+mkdir -p "$debian/usr/local/cargo"
+cargo vendor --quiet --locked --versioned-dirs "$WORK/vendor" >/dev/null
+printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "/usr/local/vendor"\n' \
+    >"$debian/usr/local/cargo/config.toml"
 if ! images inspect --type image localhost/stand-in-builder >/dev/null 2>&1; then
     base=$(images from scratch)
     images add --quiet "$base" "$debian" / >/dev/null
@@ -71,8 +76,8 @@ if ! images inspect --type image localhost/stand-in-runtime >/dev/null 2>&1; the
 fi
 
 step 'the image'
-images bud --isolation chroot --format docker --network host --pull-never --tag localhost/oncegate \
-    --volume "$(rustc --print sysroot):/usr/local/rust:ro" \
+images bud --isolation chroot --format docker --pull-never --tag localhost/oncegate \
+    --volume "$(rustc --print sysroot):/usr/local/rust:ro" --volume "$WORK/vendor:/usr/local/vendor:ro" \
     --build-arg BUILD_IMAGE=localhost/stand-in-builder --build-arg RUNTIME_IMAGE=localhost/stand-in-runtime \
     --build-arg REVISION="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" . >"$WORK/bud.log" 2>&1 ||
     { tail -40 "$WORK/bud.log" >&2; exit 1; }
