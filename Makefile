@@ -1,6 +1,8 @@
 # `make` says what there is. Everything needs Rust (rust-version in Cargo.toml) and nothing else, unless its line says so.
 
 CARGO ?= cargo
+# Tests wait more than they work.
+export RUST_TEST_THREADS ?= 8
 IMAGE ?= oncegate
 STORES ?= redis redis-tls sentinel cluster valkey
 
