@@ -87,6 +87,7 @@ pub async fn conformance(make: impl AsyncFn() -> Arc<dyn Store>) {
     settled::nobody_waits_for_what_is_not_in_flight(&subject().await).await;
     shares::a_caller_with_a_full_share_gets_no_new_keys_and_keeps_his_own(&subject().await).await;
     shares::what_has_expired_leaves_its_callers_share(&subject().await).await;
+    shares::a_removal_takes_no_place_from_the_next_claim(&subject().await).await;
     shares::no_race_exceeds_a_callers_share(&subject().await).await;
     nobody_is_told_that_a_store_which_answers_is_unreachable(&subject().await).await;
     list::entries_are_listed_oldest_first_and_completed_ones_not(&subject().await).await;

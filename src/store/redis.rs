@@ -47,7 +47,6 @@ use self::layout::{
 use self::near::Near;
 use self::replicated::{Replicated, Standing};
 use self::script::{Call, INSERT, LIST, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE};
-use self::shares::Place;
 use self::waiters::Waiters;
 use self::watch::Watch;
 use super::codec::{Claimed, Codec, CodecError};
@@ -148,7 +147,7 @@ impl RedisStore {
     }
 
     fn entry(&self, id: &RequestId, now_ms: u64, record: &[u8]) -> Result<Entry, StoreError> {
-        layout::entry(&self.codec, id, now_ms, record).map(|(entry, _)| entry).map_err(corrupt)
+        layout::entry(&self.codec, id, now_ms, record).map_err(corrupt)
     }
 
     fn counted_as(&self, id: &RequestId, claim: &[u8]) -> Result<Option<CallerHash>, StoreError> {
@@ -168,24 +167,18 @@ impl RedisStore {
         self.read(id).await?.map(Insert::Exists).ok_or(full)
     }
 
-    /// What came of an insert, and whose the entry that stands there is counted as.
-    async fn try_insert(
-        &self,
-        id: &RequestId,
-        call: &Call,
-        takes_over: bool,
-    ) -> Result<(Insert, Option<CallerHash>), StoreError> {
+    async fn try_insert(&self, id: &RequestId, call: &Call, takes_over: bool) -> Result<Insert, StoreError> {
         loop {
             let asking = self.near.asking(id);
             let reply = self.claim(id, call, takes_over).await?;
             if reply.1.is_none() {
-                return Ok((Insert::Inserted, None));
+                return Ok(Insert::Inserted);
             }
             // What has expired or was released in between left the key free.
             if let Some((now, record)) = self.whole(id, reply).await? {
-                let (entry, counted_as) = layout::entry(&self.codec, id, now, &record).map_err(corrupt)?;
+                let entry = self.entry(id, now, &record)?;
                 self.near.keep(id, &entry, system_time(now), asking);
-                return Ok((Insert::Exists(entry), counted_as));
+                return Ok(Insert::Exists(entry));
             }
         }
     }
@@ -275,18 +268,22 @@ impl Store for RedisStore {
             .arg(SMALL_BYTES)
             .arg(flags);
         let Some(CallerShare { caller, max_entries }) = claim.share else {
-            return self.try_insert(id, &call, claim.replaces.is_some()).await.map(|(insert, _)| insert);
+            return self.try_insert(id, &call, claim.replaces.is_some()).await;
         };
-        let place = match self.take_place(id, &caller, max_entries, claim).await {
-            Ok(place @ (Place::Taken | Place::Had)) => place,
+        match self.take_place(id, &caller, max_entries, claim).await {
+            Ok(true) => {}
             // What the caller has already, or someone else has, is known to him all the same.
-            Ok(Place::Full) => return self.standing_or(StoreError::CallerFull { max_entries }, id).await,
+            Ok(false) => return self.standing_or(StoreError::CallerFull { max_entries }, id).await,
             Err(full @ StoreError::OutOfMemory) => return self.standing_or(full, id).await,
             Err(error) => return Err(error),
+        }
+        let insert = self.try_insert(id, &call, claim.replaces.is_some()).await?;
+        let unneeded = match &insert {
+            Insert::Inserted => claim.replaces,
+            Insert::Exists(entry) => (entry.owner != claim.owner).then_some(claim.owner),
         };
-        let (insert, counted_as) = self.try_insert(id, &call, claim.replaces.is_some()).await?;
-        if place == Place::Taken && matches!(insert, Insert::Exists(_)) && counted_as != Some(caller) {
-            self.give_place_back(id, &caller).await?;
+        if let Some(owner) = unneeded {
+            self.give_place_back((id, owner), &caller).await?;
         }
         Ok(insert)
     }
@@ -329,7 +326,7 @@ impl Store for RedisStore {
                 }
                 self.waiters.wake(id);
                 if let Some(caller) = claimed.share {
-                    self.place_settled(id, &caller, ttl).await?;
+                    self.place_settled((id, owner), &caller, ttl).await?;
                 }
                 made
             }
@@ -357,7 +354,7 @@ impl Store for RedisStore {
         self.waiters.wake(id);
         let (removed, claim): (bool, Option<Vec<u8>>) = reply?;
         if let Some(caller) = claim.map(|claim| self.counted_as(id, &claim)).transpose()?.flatten() {
-            self.give_place_back(id, &caller).await?;
+            self.give_place_back((id, owner), &caller).await?;
         }
         Ok(write(removed))
     }

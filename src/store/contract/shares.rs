@@ -58,6 +58,23 @@ pub(super) async fn what_has_expired_leaves_its_callers_share(subject: &Subject)
     assert!(is_full(subject, share).await, "two keys have expired, and three found room");
 }
 
+pub(super) async fn a_removal_takes_no_place_from_the_next_claim(subject: &Subject) {
+    let share = new_share(1);
+    for _ in 0..20 {
+        let (claim, next) = (claim_of(share), claim_of(share));
+        let id = subject.claimed(&claim).await;
+        let claimed_anew =
+            async { while !matches!(subject.0.insert(&id, &next).await, Ok(Insert::Inserted)) {} };
+        let (removed, ()) = tokio::join!(subject.remove(&id, claim.owner), claimed_anew);
+        assert_eq!(removed, Write::Applied, "its owner's removal");
+        assert!(
+            is_full(subject, share).await,
+            "a key was claimed anew while it was removed, and two found room"
+        );
+        assert_eq!(subject.remove(&id, next.owner).await, Write::Applied, "its owner's removal");
+    }
+}
+
 pub(super) async fn no_race_exceeds_a_callers_share(subject: &Subject) {
     let share = new_share(5);
     let start = Arc::new(Barrier::new(16));

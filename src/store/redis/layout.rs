@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 
-use crate::idempotency::{CallerHash, Entry, Owner, RequestId, State, UnknownCause};
+use crate::idempotency::{Entry, Owner, RequestId, State, UnknownCause};
 use crate::store::codec::{Codec, CodecError};
 
 /// Keys are spread over so many slots of a cluster. A bucket's records and its index share one.
@@ -135,13 +135,8 @@ impl Head {
     }
 }
 
-/// What a reader is shown of the record under `id`, and whose entry it is counted as.
-pub(super) fn entry(
-    codec: &Codec,
-    id: &RequestId,
-    now_ms: u64,
-    record: &[u8],
-) -> Result<(Entry, Option<CallerHash>), CodecError> {
+/// What a reader is shown of the record under `id`.
+pub(super) fn entry(codec: &Codec, id: &RequestId, now_ms: u64, record: &[u8]) -> Result<Entry, CodecError> {
     let (head, rest) = Head::split(record)?;
     let (claim, mut outcomes) =
         rest.split_at_checked(head.claim_bytes).ok_or(CodecError::Damaged("its claim is cut"))?;
@@ -162,8 +157,7 @@ pub(super) fn entry(
         _ => ended.ok_or(CodecError::Damaged("it has no outcome"))?,
     };
     let expires_at = (state != State::InFlight).then(|| system_time(head.expires_at_ms()));
-    let entry = Entry { owner: head.owner, caller: claimed.caller, fingerprint, state, expires_at };
-    Ok((entry, claimed.share))
+    Ok(Entry { owner: head.owner, caller: claimed.caller, fingerprint, state, expires_at })
 }
 
 /// A moment of the server's clock.
@@ -216,7 +210,7 @@ mod tests {
     fn a_lease_that_is_over_reads_as_owner_lost_until_its_ttl_is() {
         let id = RequestId::from_bytes([1; 32]);
         let in_flight = record(IN_FLIGHT, NOW_MS, &[1], &[]);
-        let read = |now| entry(&Codec::default(), &id, now, &in_flight).unwrap().0;
+        let read = |now| entry(&Codec::default(), &id, now, &in_flight).unwrap();
         let (before, after) = (read(NOW_MS - 1), read(NOW_MS));
         assert_eq!((before.state, before.expires_at), (State::InFlight, None));
         assert_eq!(after.state, State::Unknown(UnknownCause::OwnerLost));
@@ -265,7 +259,7 @@ mod tests {
         let outcome = Codec::default().outcome(&id, &unknown, None).unwrap();
         record.extend([0, 0, 0, u8::try_from(outcome.len()).unwrap()]);
         record.extend(outcome);
-        let (entry, _) = entry(&Codec::default(), &id, NOW_MS, &record).unwrap();
+        let entry = entry(&Codec::default(), &id, NOW_MS, &record).unwrap();
         assert_eq!(entry.owner, Owner::new(u128::from_be_bytes(owner)));
         assert_eq!(entry.state, State::Unknown(UnknownCause::ConnectionLost));
         assert_eq!(entry.expires_at, Some(system_time(1_700_086_400_000)));

@@ -1,5 +1,5 @@
--- Changes places in a caller's share. KEYS: share. ARGV, for each place: id, the time that has to stand there or '', what is
--- to stand there: '' for nothing, else in how many ms the entry is gone, with '.5' behind it if it was settled.
+-- Changes places in a caller's share. KEYS: share. ARGV, for each: the place, the time that has to stand there or '', what
+-- is to stand there: '' for nothing, else in how many ms the entry is gone, with '.5' behind it if it was settled.
 local now = now_ms()
 for i = 1, #ARGV, 3 do
   local score = redis.call('ZSCORE', KEYS[1], ARGV[i])

@@ -1,53 +1,49 @@
 //! How many entries each caller has, where that is bounded.
 //!
-//! Owns the shares: for each caller the ids of his entries. A share lies in a slot of its own, so a place is taken before its
-//! record is written and given back after the record is gone; what a process that died in between left behind is found out
-//! at the bound, by asking for the records. So a share may name too many entries for a moment, and never too few.
+//! Owns the shares: for each caller his claims, each by its entry's id and its owner. A share lies in a slot of its own, so a
+//! place is taken before its record is written and given back after the record is gone; what a process that died in between
+//! left behind is found out at the bound, by asking for the records. So a share may name too many claims for a moment, and
+//! never too few: what an earlier owner gives back is not a later one's.
 
 use std::time::Duration;
 
 use redis::Value;
 
-use crate::idempotency::{CallerHash, Claim, RequestId};
+use crate::idempotency::{CallerHash, Claim, Owner, RequestId};
 use crate::store::StoreError;
 
 use super::layout::{Keys, from_hex, hex, millis};
 use super::script::{Call, RESERVE, SHARE};
 use super::{RedisStore, corrupt};
 
-/// What came of asking for a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// A new one.
-    Taken,
-    /// The id has one already.
-    Had,
-    /// There is none left.
-    Full,
-}
+/// How many characters of a place are its entry's id.
+const ID_CHARACTERS: usize = 64;
 
 impl RedisStore {
-    /// A place for the claim in its caller's share.
+    /// Takes a place for the claim in its caller's share, if it has none; `false` if there is none left.
     pub(super) async fn take_place(
         &self,
         id: &RequestId,
         caller: &CallerHash,
         max_entries: u64,
         claim: &Claim,
-    ) -> Result<Place, StoreError> {
+    ) -> Result<bool, StoreError> {
         let key = self.keys.share(caller);
-        let call =
-            RESERVE.on([&key]).arg(hex(id)).arg(max_entries).arg(millis(claim.lease)).arg(millis(claim.ttl));
+        let call = RESERVE
+            .on([&key])
+            .arg(place(id, claim.owner))
+            .arg(max_entries)
+            .arg(millis(claim.lease))
+            .arg(millis(claim.ttl))
+            .arg(claim.replaces.map(|owner| place(id, owner)).unwrap_or_default());
         loop {
             let reply: Vec<Value> = self.call(self.small(), &call, 0).await?;
             let mut reply = reply.into_iter();
-            match reply.next() {
-                Some(Value::Int(1)) => return Ok(Place::Taken),
-                Some(Value::Int(2)) => return Ok(Place::Had),
-                _ => {}
+            if let Some(Value::Int(1)) = reply.next() {
+                return Ok(true);
             }
             if !self.ask_for(&key, reply).await? {
-                return Ok(Place::Full);
+                return Ok(false);
             }
         }
     }
@@ -61,15 +57,17 @@ impl RedisStore {
         let mut call = SHARE.on([share]);
         let mut any_gone = false;
         let mut asked = false;
-        while let (Some(Value::BulkString(hex)), Some(Value::BulkString(time))) =
+        while let (Some(Value::BulkString(place)), Some(Value::BulkString(time))) =
             (places.next(), places.next())
         {
-            let id = from_hex(&hex).ok_or_else(|| corrupt("a caller's share names no id"))?;
+            let id = place.get(..ID_CHARACTERS).and_then(from_hex);
+            let id = id.ok_or_else(|| corrupt("a caller's share names no id"))?;
             let gone_in: i64 =
                 self.call(self.small(), &Call::native("PTTL", &self.keys.record(&id)), 0).await?;
             any_gone |= gone_in < 0;
             asked = true;
-            call = call.arg(hex).arg(time).arg(if gone_in < 0 { String::new() } else { gone_in.to_string() });
+            call =
+                call.arg(place).arg(time).arg(if gone_in < 0 { String::new() } else { gone_in.to_string() });
         }
         if asked {
             self.call::<i64>(self.small(), &call, 0).await?;
@@ -77,27 +75,31 @@ impl RedisStore {
         Ok(any_gone)
     }
 
-    /// To be said once the entry under `id` was settled: it is gone after `ttl`.
+    /// To be said once the claim was settled: its entry is gone after `ttl`.
     pub(super) async fn place_settled(
         &self,
-        id: &RequestId,
+        (id, owner): (&RequestId, Owner),
         caller: &CallerHash,
         ttl: Duration,
     ) -> Result<(), StoreError> {
         let gone_in = format!("{}.5", millis(ttl));
-        let call = SHARE.on([&self.keys.share(caller)]).arg(hex(id)).arg("").arg(gone_in);
+        let call = SHARE.on([&self.keys.share(caller)]).arg(place(id, owner)).arg("").arg(gone_in);
         self.call::<i64>(self.small(), &call, 0).await.map(drop)
     }
 
-    /// To be said once the entry under `id` was removed, or was found to be another caller's.
+    /// To be said once the claim is gone, or was not made.
     pub(super) async fn give_place_back(
         &self,
-        id: &RequestId,
+        (id, owner): (&RequestId, Owner),
         caller: &CallerHash,
     ) -> Result<(), StoreError> {
-        let call = SHARE.on([&self.keys.share(caller)]).arg(hex(id)).arg("").arg("");
+        let call = SHARE.on([&self.keys.share(caller)]).arg(place(id, owner)).arg("").arg("");
         self.call::<i64>(self.small(), &call, 0).await.map(drop)
     }
+}
+
+fn place(id: &RequestId, owner: Owner) -> String {
+    format!("{}{:032x}", hex(id), owner.token())
 }
 
 impl Keys {
