@@ -10,8 +10,8 @@ STORES ?= redis redis-tls sentinel cluster valkey
 help:
 	@echo 'make test    run all tests (curl, nginx, Node, Redis, h11 from PyPI; installed if root may)'
 	@echo 'make test-stores   those of them that know nothing of stores, on each of STORES ($(STORES))'
-	@echo 'make soak    2,000 slow-loris clients and 500 slow readers for a minute, beside some that must be served; then'
-	@echo '             replicas that die, pause and lose Redis, for ten (ONCEGATE_CHAOS_SECONDS, ONCEGATE_CHAOS_SEED)'
+	@echo 'make soak    2,000 slow-loris clients and 500 slow readers for a minute, beside some that must be served'
+	@echo 'make chaos   replicas that die, pause and lose Redis, for ten minutes (ONCEGATE_CHAOS_SECONDS, ONCEGATE_CHAOS_SEED)'
 	@echo 'make fuzz    each fuzz target for SECONDS_EACH seconds, 10 by default (cargo-fuzz)'
 	@echo 'make check   formatting, lints, documentation; licences and bans where cargo-deny is installed'
 	@echo 'make bench   CPU time per request beside nginx (wrk, nginx and Redis; installed if root may, Linux only)'
@@ -42,8 +42,11 @@ test-stores:
 # Both ends of every connection are open files of this machine, and most of one process.
 .PHONY: soak
 soak:
-	ulimit -n 16384 && $(CARGO) test --locked --all-features --test it -- --ignored --nocapture --test-threads 1 \
-		soak:: replicas::
+	ulimit -n 16384 && $(CARGO) test --locked --all-features --test it -- --ignored --nocapture --test-threads 1 soak::
+
+.PHONY: chaos
+chaos:
+	$(CARGO) test --locked --all-features --test it -- --ignored --nocapture --test-threads 1 replicas::
 
 .PHONY: fuzz
 fuzz:

@@ -43,7 +43,7 @@ async fn replicas_that_die_pause_and_lose_redis_run_each_key_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "ten minutes: `make soak`"]
+#[ignore = "ten minutes: `make chaos`"]
 async fn replicas_run_each_key_once_for_ten_minutes() {
     chaos(Duration::from_secs(600)).await;
 }
