@@ -143,7 +143,8 @@ impl App {
             }
             None => None,
         };
-        let reloader = Reloader::new(settings, server.clone(), guard.clone(), requests, effective);
+        let reloader =
+            Reloader::new(settings, (server.clone(), guard.clone()), requests, effective, instruments.reload);
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let admin_address = admin.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
         Ok(Self {

@@ -2,6 +2,7 @@
 
 use prometheus_client::registry::Registry;
 
+use super::reload;
 use crate::metrics::Page;
 use crate::proxy;
 
@@ -9,6 +10,7 @@ use crate::proxy;
 #[derive(Debug, Default)]
 pub(super) struct Instruments {
     pub(super) proxy: proxy::metrics::Metrics,
+    pub(super) reload: reload::Metrics,
 }
 
 impl Instruments {
@@ -16,6 +18,7 @@ impl Instruments {
     pub(super) fn page(&self) -> Page {
         let mut registry = Registry::default();
         self.proxy.register(&mut registry);
+        self.reload.register(&mut registry);
         Page::new(registry)
     }
 }

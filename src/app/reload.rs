@@ -3,6 +3,8 @@
 //! Owns what is in force. The file is read whole and judged whole: one with a mistake, or with a setting that takes a restart,
 //! changes nothing. What was begun goes on by the settings that it began with.
 
+mod metrics;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub(super) use self::metrics::Metrics;
 use super::{spawn_until, store_timeout};
 use crate::config::{self, ConfigError, Contents, Loaded, Settings};
 use crate::guard::Guard;
@@ -25,6 +28,7 @@ pub(super) struct Reloader {
     file: Option<Followed>,
     server: Arc<Server>,
     guard: Guard,
+    metrics: Metrics,
     requests: ReloadRequests,
     effective: Effective,
     /// What was said last of a file that cannot be taken: said once, however often the file is looked at.
@@ -51,16 +55,26 @@ impl Reloader {
     /// For a process that goes by `settings`.
     pub(super) fn new(
         settings: Settings,
-        server: Arc<Server>,
-        guard: Guard,
+        (server, guard): (Arc<Server>, Guard),
         requests: ReloadRequests,
         effective: Effective,
+        metrics: Metrics,
     ) -> Self {
-        Self { in_force: Arc::new(settings), file: None, server, guard, requests, effective, said: None }
+        Self {
+            in_force: Arc::new(settings),
+            file: None,
+            server,
+            guard,
+            metrics,
+            requests,
+            effective,
+            said: None,
+        }
     }
 
     /// The settings in force are these contents of that file.
     pub(super) fn follow(&mut self, path: PathBuf, contents: Contents) {
+        self.metrics.in_force(&contents);
         self.file = Some(Followed { path, contents });
     }
 
@@ -78,6 +92,9 @@ impl Reloader {
                 asked = self.requests.next() => {
                     self.said = None;
                     let reloaded = self.reload(&ended).await;
+                    if reloaded == Reloaded::Unchanged {
+                        self.metrics.count(&reloaded);
+                    }
                     // Whoever asked may be gone.
                     asked.send(reloaded).unwrap_or(());
                 }
@@ -97,12 +114,16 @@ impl Reloader {
             Err(reloaded) => reloaded,
         };
         match &reloaded {
-            Reloaded::Unchanged => self.said = None,
+            Reloaded::Unchanged => {
+                self.metrics.is_as_written();
+                self.said = None;
+            }
             refused if self.said.as_ref() == Some(refused) => {}
             Reloaded::Invalid(reasons) | Reloaded::NeedsRestart(reasons) => {
                 for reason in reasons {
                     warn!("the settings are kept as they are: {reason}");
                 }
+                self.metrics.count(&reloaded);
                 self.said = Some(reloaded.clone());
             }
             Reloaded::Changed(_) | Reloaded::Impossible => {}
@@ -116,6 +137,7 @@ impl Reloader {
         for warning in warnings {
             warn!("{}:{warning}", file.path.display());
         }
+        self.metrics.in_force(&contents);
         file.contents = contents;
         self.guard.raise_store_timeout(store_timeout(&settings));
         self.server.renew(settings.server.clone(), Arc::new(proxy));
@@ -124,7 +146,9 @@ impl Reloader {
         self.in_force = Arc::new(settings);
         self.said = None;
         info!(?changes, "new settings are in force");
-        Reloaded::Changed(changes)
+        let reloaded = Reloaded::Changed(changes);
+        self.metrics.count(&reloaded);
+        reloaded
     }
 }
 

@@ -8,7 +8,7 @@ use oncegate::server::Reloaded;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Authority, Client, Config, Front, Process, Proxy, Reply, Request, Response, TlsFront, Upstream,
+    Authority, Client, Config, Front, Metrics, Process, Proxy, Reply, Request, Response, TlsFront, Upstream,
     eventually,
 };
 
@@ -300,4 +300,39 @@ async fn the_program_reads_its_file_again_at_a_sighup() {
     .await;
     client.request(&Request::charge("k")).await.expect_replay_of(&first);
     assert_eq!((old.executions("k"), new.executions("k")), (1, 0));
+}
+
+#[tokio::test]
+async fn what_becomes_of_new_settings_is_counted_and_the_file_in_force_is_named() {
+    const SUCCESSFUL: &str = "oncegate_config_last_reload_successful";
+    let reloads = |metrics: &Metrics| {
+        ["success", "failure"]
+            .map(|result| metrics.value(&format!("oncegate_config_reloads_total{{result=\"{result}\"}}")))
+    };
+    let hashes = |metrics: &Metrics| {
+        let lines = metrics.0.lines().filter(|line| line.starts_with("oncegate_config_info{hash=\""));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let upstream = Upstream::start().await;
+    let file = File::new();
+    let config = Config::before(&upstream).memory().server("reload_interval = \"100ms\"");
+    let proxy = config.start_from(&file.path()).await;
+    let first = proxy.metrics().await;
+    assert_eq!((reloads(&first), first.value(SUCCESSFUL)), ([0.0, 0.0], 1.0));
+    assert_eq!(hashes(&first).len(), 1, "{first:?}");
+    assert!(first.value("oncegate_config_last_reload_success_timestamp_seconds") > 1e9);
+
+    config.clone().charges("ttl = \"soon\"").write_to(&file.path()).await;
+    let failed = async || proxy.metrics().await.value(SUCCESSFUL) == 0.0;
+    eventually("it is noticed", failed).await;
+    assert!(matches!(proxy.reload().await, Reloaded::Invalid(_)));
+    let refused = proxy.metrics().await;
+    assert_eq!(reloads(&refused), [0.0, 2.0], "each reading that says something new, or was asked for");
+    assert_eq!(hashes(&refused), hashes(&first));
+
+    config.clone().charges("ttl = \"2h\"").write_to(&file.path()).await;
+    eventually("it is taken", async || proxy.metrics().await.value(SUCCESSFUL) == 1.0).await;
+    let taken = proxy.metrics().await;
+    assert_eq!(reloads(&taken), [1.0, 2.0]);
+    assert!(hashes(&taken).len() == 1 && hashes(&taken) != hashes(&first), "{taken:?}");
 }

@@ -195,10 +195,12 @@ impl Config {
         }
     }
 
-    /// From this file, which it follows.
+    /// From this file, which it follows, and which is written if it is not there.
     pub async fn start_from(&self, file: &Path) -> Proxy {
         watch_for_panics();
-        self.write_to(file).await;
+        if !file.exists() {
+            self.write_to(file).await;
+        }
         let contents = Contents::read(file).unwrap_or_else(|error| panic!("{error}"));
         let loaded = contents.parse(file).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let mut app = App::build(loaded.settings).await.unwrap_or_else(|error| panic!("{error}"));
@@ -206,9 +208,11 @@ impl Config {
         run(app)
     }
 
-    /// Writes the file.
+    /// Writes the file, all of it at once.
     pub async fn write_to(&self, file: &Path) {
-        fs::write(file, self.toml().await).expect("a file");
+        let new = file.with_extension("new");
+        fs::write(&new, self.toml().await).expect("a file");
+        fs::rename(new, file).expect("a file");
     }
 
     async fn launch(&self, store: Option<Arc<dyn Store>>) -> Proxy {
