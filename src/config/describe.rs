@@ -11,8 +11,8 @@ use http::{HeaderName, HeaderValue};
 use self::upstream::write_upstream;
 use super::idempotency::Fingerprint;
 use super::words::{
-    CLIENT_AUTH, FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN,
-    REQUEST_BODY, word,
+    CLIENT_AUTH, FINGERPRINT, KEY, KEY_SYNTAX, MODE, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR,
+    ON_UNKNOWN, REQUEST_BODY, word,
 };
 use super::{Settings, StoreSettings, wording};
 use crate::guard::OnInFlight;
@@ -226,6 +226,7 @@ fn route(route: &Route, settings: &Settings) -> [String; 5] {
 
 fn write_policy(policy: &GuardPolicy, out: &mut String) -> fmt::Result {
     let words = [
+        ("mode", word(&MODE, &policy.observes)),
         ("key", word(&KEY, &policy.key_required)),
         ("key_syntax", word(&KEY_SYNTAX, &policy.key_rules.syntax)),
         ("on_other_caller", word(&ON_OTHER_CALLER, &policy.on_other_caller)),

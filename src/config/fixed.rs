@@ -84,6 +84,10 @@ fn share_a_host(one: &Route, other: &Route) -> bool {
 
 fn other_scope(before: &Route, now: &Route) -> Option<String> {
     let (Some(old), Some(new)) = (&before.guard, &now.guard) else { return None };
+    if old.observes {
+        // Nothing was promised of its keys.
+        return None;
+    }
     let rules = changed_rules(old, new);
     if rules.is_empty() {
         return None;

@@ -15,7 +15,8 @@ use super::values::{
     text_as,
 };
 use super::words::{
-    FINGERPRINT, KEY, KEY_SYNTAX, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN, REQUEST_BODY,
+    FINGERPRINT, KEY, KEY_SYNTAX, MODE, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR, ON_UNKNOWN,
+    REQUEST_BODY,
 };
 use crate::guard::{OnInFlight, Rules};
 use crate::idempotency::{BodyRule, FingerprintRule, KeyRules, KeySyntax, OnUnknown, Selection};
@@ -33,6 +34,8 @@ const LARGEST_STREAM_BYTES: u64 = bytesize::TIB;
 /// The settings of a route, or their defaults, as they were read.
 #[derive(Clone, Debug)]
 pub(super) struct Idempotency {
+    /// Whether nothing is refused or replayed.
+    pub(super) observes: Setting<bool>,
     pub(super) header: Setting<Vec<HeaderName>>,
     pub(super) methods: Setting<Vec<Method>>,
     pub(super) key_required: Setting<bool>,
@@ -87,6 +90,7 @@ impl Idempotency {
     /// What holds where `[idempotency]` says nothing.
     pub(super) fn defaults() -> Self {
         Self {
+            observes: false.into(),
             header: vec![defaults::HEADER].into(),
             methods: defaults::METHODS.to_vec().into(),
             key_required: true.into(),
@@ -123,6 +127,7 @@ impl Idempotency {
         let timeout = || duration(MILLISECOND..=DAY);
         let body = |largest| size(1..=largest);
         Self {
+            observes: section.read("mode", base.observes, choice(&MODE)),
             header: section.read("header", base.header, one_or_some_of(text_as(request_mark), no_header)),
             methods: section.read("methods", base.methods, some_of(text_as(method), no_method)),
             key_required: section.read("key", base.key_required, choice(&KEY)),
@@ -199,7 +204,8 @@ impl Idempotency {
                 // An attempt that streams begins with its upload.
                 attempt_timeout: attempt_timeout
                     + if self.streams.value { max_total } else { Duration::ZERO },
-                on_in_flight: if self.waits.value {
+                // What is observed never waits.
+                on_in_flight: if self.waits.value && !self.observes.value {
                     OnInFlight::Wait { timeout: self.wait_timeout.value }
                 } else {
                     OnInFlight::Reject
@@ -207,6 +213,7 @@ impl Idempotency {
                 on_unknown: self.on_unknown.value,
                 release_status: self.release_status.value.iter().map(|status| status.code).collect(),
             },
+            observes: self.observes.value,
             header: self.header.value,
             methods: self.methods.value,
             key_required: self.key_required.value,

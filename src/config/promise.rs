@@ -25,6 +25,12 @@ pub(super) fn weakened(settings: &Idempotency, report: &Report<'_>) {
         }
     };
     warn_if(
+        settings.observes.value,
+        settings.observes.at(),
+        "`mode`: with \"observe\" every request is forwarded, duplicates too, and what would have been refused or replayed is \
+         only counted and logged: the promise does not hold here; write \"enforce\" once the figures are as you want them",
+    );
+    warn_if(
         settings.on_unknown.value == OnUnknown::Retry,
         settings.on_unknown.at(),
         "`on_unknown`: with \"retry\" a request whose outcome is unknown runs again, though the upstream may have acted; \

@@ -4,6 +4,8 @@ use super::idempotency::Fingerprint;
 use crate::idempotency::{KeySyntax, OnUnknown};
 use crate::proxy::policy::{OnOtherCaller, OnStoreError, Protocol, UpstreamHost};
 
+/// `mode`: whether nothing is refused or replayed.
+pub(super) const MODE: [(&str, bool); 2] = [("enforce", false), ("observe", true)];
 /// `key`: whether it is required.
 pub(super) const KEY: [(&str, bool); 2] = [("required", true), ("optional", false)];
 /// `key_syntax`.

@@ -47,8 +47,13 @@ impl AccessLine {
         }
     }
 
-    /// Writes the line of a request that ended so.
-    pub fn write(&self, status: Option<StatusCode>, outcome: RequestOutcome) {
+    /// Writes the line of a request that ended so, and that would have ended as `observed` on a route that enforces.
+    pub fn write(
+        &self,
+        status: Option<StatusCode>,
+        outcome: RequestOutcome,
+        observed: Option<RequestOutcome>,
+    ) {
         info!(
             target: TARGET,
             client = %self.client,
@@ -57,6 +62,7 @@ impl AccessLine {
             route = self.route.as_deref(),
             status = status.map(|status| status.as_u16()),
             outcome = outcome.as_str(),
+            observed = observed.map(RequestOutcome::as_str),
             cause = self.cause,
             key = self.key.as_deref(),
             client_gone = self.client_gone.then_some(true),

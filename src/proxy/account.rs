@@ -23,6 +23,8 @@ struct Open {
     metrics: Option<Arc<RouteMetrics>>,
     status: Option<StatusCode>,
     outcome: RequestOutcome,
+    /// What it would have ended as on a route that enforces.
+    observed: Option<RequestOutcome>,
     line: Option<Box<AccessLine>>,
 }
 
@@ -30,7 +32,13 @@ impl Account {
     /// Opens the account of a request. `line` is its line in the access log, if that is on.
     #[must_use]
     pub const fn open(line: Option<Box<AccessLine>>) -> Self {
-        Self(Some(Open { metrics: None, status: None, outcome: RequestOutcome::ClientGone, line }))
+        Self(Some(Open {
+            metrics: None,
+            status: None,
+            outcome: RequestOutcome::ClientGone,
+            observed: None,
+            line,
+        }))
     }
 
     /// The request's `X-Request-Id`.
@@ -83,6 +91,13 @@ impl Account {
         }
     }
 
+    /// How it would have ended on a route that enforces: what it would have met first counts.
+    pub fn observed(&mut self, outcome: RequestOutcome) {
+        if let Some(open) = &mut self.0 {
+            open.observed.get_or_insert(outcome);
+        }
+    }
+
     /// Nobody was there to take the reply.
     pub fn client_gone(&mut self) {
         self.line(|line| line.client_gone = true);
@@ -96,12 +111,12 @@ impl Account {
 
     /// Closes the account, once: counts the request and writes its line.
     pub fn close(&mut self) {
-        let Some(Open { metrics, status, outcome, line }) = self.0.take() else { return };
+        let Some(Open { metrics, status, outcome, observed, line }) = self.0.take() else { return };
         if let Some(metrics) = metrics {
-            metrics.count(outcome);
+            metrics.count(outcome, observed);
         }
         if let Some(line) = line {
-            line.write(status, outcome);
+            line.write(status, outcome, observed);
         }
     }
 

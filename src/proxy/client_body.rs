@@ -8,13 +8,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::body::BodyError;
 use super::pace::Pace;
 use super::policy::Patience;
+use super::quota::Share;
 
 /// A body that a client sends.
 #[derive(Debug)]
@@ -22,17 +23,29 @@ pub struct ClientBody {
     incoming: Incoming,
     over_http2: bool,
     pace: Pace,
+    unread: Option<Box<Unread>>,
+}
+
+/// What was read already and is to be read again.
+#[derive(Debug)]
+struct Unread {
+    data: Bytes,
+    trailers: HeaderMap,
+    _share: Option<Share>,
 }
 
 impl ClientBody {
     /// The body of a request of this `version`, waited for with `patience`.
     #[must_use]
     pub fn new(incoming: Incoming, version: Version, patience: Patience) -> Self {
-        Self { incoming, over_http2: version == Version::HTTP_2, pace: Pace::new(patience) }
+        Self { incoming, over_http2: version == Version::HTTP_2, pace: Pace::new(patience), unread: None }
     }
 
     /// The next frame; `None` at the end, if it is one.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(frame) = self.unread.as_mut().and_then(|unread| unread.frame()) {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
             return self.pace.poll_too_slow(cx).map(|()| Some(Err(BodyError::TooSlow)));
         };
@@ -45,6 +58,11 @@ impl ClientBody {
             None if self.has_ended() => None,
             None => Some(Err(BodyError::CutOff)),
         })
+    }
+
+    /// Puts back what was read of it so far: `data`, and `trailers` if it came to its end. `share` is held meanwhile.
+    pub(super) fn put_back(&mut self, data: Bytes, trailers: HeaderMap, share: Option<Share>) {
+        self.unread = Some(Box::new(Unread { data, trailers, _share: share }));
     }
 
     /// As [`ClientBody::poll_frame`].
@@ -61,17 +79,35 @@ impl ClientBody {
     /// Whether nothing follows. A chunked body may be at its end all the same.
     #[must_use]
     pub fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.unread.as_ref().is_none_or(|unread| unread.is_empty()) && self.incoming.is_end_stream()
     }
 
     /// How much is still to come.
     #[must_use]
     pub fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let rest = self.incoming.size_hint();
+        match (&self.unread, rest.exact()) {
+            (None, _) => rest,
+            (Some(unread), Some(bytes)) => SizeHint::with_exact(bytes + unread.data.len() as u64),
+            (Some(_), None) => SizeHint::default(),
+        }
     }
 
     /// hyper ends a body without an error where a client resets its HTTP/2 stream and says that it is no error.
     fn has_ended(&self) -> bool {
         self.incoming.is_end_stream() || !self.over_http2 && self.incoming.size_hint().lower() == 0
+    }
+}
+
+impl Unread {
+    fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.trailers.is_empty()
+    }
+
+    fn frame(&mut self) -> Option<Frame<Bytes>> {
+        if !self.data.is_empty() {
+            return Some(Frame::data(std::mem::take(&mut self.data)));
+        }
+        (!self.trailers.is_empty()).then(|| Frame::trailers(std::mem::take(&mut self.trailers)))
     }
 }

@@ -103,11 +103,12 @@ impl Proxy {
         policy: &GuardPolicy,
     ) {
         let outcome = match settled {
+            None if policy.observes => RequestOutcome::Passed,
             None => RequestOutcome::Unprotected,
             Some(Settled { release: Some(_), .. }) => RequestOutcome::Released,
             Some(Settled { release: None, .. }) => RequestOutcome::Executed,
         };
-        let expires_at = settled.and_then(|settled| settled.expires_at);
+        let expires_at = settled.and_then(|settled| settled.expires_at).filter(|_| !policy.observes);
         let problem = match (attempt, recording) {
             (Attempt::Answered(_), Some(recording)) => {
                 return recording.finish_kept(outcome, expires_at, slot, policy).await;

@@ -16,12 +16,17 @@ use super::outcome::RequestOutcome;
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
+    observed: Family<RequestLabels, Counter>,
 }
+
+type Outcomes = [Counter; RequestOutcome::ALL.len()];
 
 /// What one route counts.
 #[derive(Debug)]
 pub struct RouteMetrics {
-    outcomes: [Counter; RequestOutcome::ALL.len()],
+    outcomes: Outcomes,
+    /// Where some route observes.
+    observed: Option<Box<Outcomes>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,23 +43,37 @@ impl Metrics {
             "Requests by how they ended; route is empty where none serves the request",
             self.requests.clone(),
         );
+        registry.register(
+            "oncegate_observed",
+            "Requests that a route with mode = \"observe\" forwarded, by how they would have ended if it enforced",
+            self.observed.clone(),
+        );
     }
 
-    /// What the route of this name counts; an empty name for what no route serves.
+    /// What the route of this name counts; an empty name for what no route serves. With `observes`, also what would have
+    /// become of requests.
     #[must_use]
-    pub fn route(&self, name: &Arc<str>) -> Arc<RouteMetrics> {
-        let outcomes = RequestOutcome::ALL.map(|outcome| {
-            let labels = RequestLabels { route: name.clone(), outcome: outcome.as_str() };
-            self.requests.get_or_create_owned(&labels)
-        });
-        Arc::new(RouteMetrics { outcomes })
+    pub fn route(&self, name: &Arc<str>, observes: bool) -> Arc<RouteMetrics> {
+        let outcomes = |family: &Family<RequestLabels, Counter>| {
+            RequestOutcome::ALL.map(|outcome| {
+                let labels = RequestLabels { route: name.clone(), outcome: outcome.as_str() };
+                family.get_or_create_owned(&labels)
+            })
+        };
+        let observed = observes.then(|| Box::new(outcomes(&self.observed)));
+        Arc::new(RouteMetrics { outcomes: outcomes(&self.requests), observed })
     }
 }
 
 impl RouteMetrics {
-    /// Counts a request that has ended.
-    pub fn count(&self, outcome: RequestOutcome) {
+    /// Counts a request that has ended, and that would have ended as `observed` on a route that enforces.
+    pub fn count(&self, outcome: RequestOutcome, observed: Option<RequestOutcome>) {
         if let Some(counter) = self.outcomes.get(outcome as usize) {
+            counter.inc();
+        }
+        if let (Some(outcomes), Some(observed)) = (&self.observed, observed)
+            && let Some(counter) = outcomes.get(observed as usize)
+        {
             counter.inc();
         }
     }

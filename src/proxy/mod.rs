@@ -20,6 +20,7 @@ pub mod headers;
 mod held;
 mod identify;
 pub mod metrics;
+mod observe;
 pub mod outcome;
 pub mod pace;
 pub mod pass;
@@ -63,7 +64,7 @@ use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, MinRate, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
 use self::reply::{Replies, Reply};
-use self::request::{InParts, Keyed, Names, Protocol, Whole};
+use self::request::{Buffered, InParts, Keyed, Names, Protocol, ReadError, Whole};
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
 use self::stream::Unread;
@@ -83,6 +84,8 @@ pub struct Proxy {
     sites: Vec<Arc<Site>>,
     upstreams: Vec<Arc<Upstream>>,
     names: Names,
+    /// Whether some route observes.
+    observes: bool,
     replies: Replies,
     guard: Guard,
     /// What shutdown waits for.
@@ -200,10 +203,12 @@ impl Proxy {
         };
         let upstreams: Vec<Arc<Upstream>> =
             params.upstreams.iter().map(upstream).collect::<Result<_, _>>()?;
+        let observes =
+            params.routes.iter().filter_map(|route| route.guard.as_ref()).any(|policy| policy.observes);
         let site = |route: &Route| {
             let upstream = upstreams.get(route.upstream)?.clone();
             let name = Arc::from(route.name.as_str());
-            let metrics = metrics.route(&name);
+            let metrics = metrics.route(&name, observes);
             Some(Arc::new(Site { name, route: route.clone(), upstream, metrics }))
         };
         Ok(Self {
@@ -211,6 +216,7 @@ impl Proxy {
             sites: params.routes.iter().filter_map(site).collect(),
             upstreams,
             names: Names::new(params),
+            observes,
             replies: Replies::new(
                 &params.problem_base,
                 params.documentation_url.as_deref(),
@@ -225,7 +231,7 @@ impl Proxy {
             access_log,
             trust: Trust::new(params.trusted_proxies.clone()),
             request_ids: params.request_id.then(RequestIds::new),
-            unrouted: metrics.route(&"".into()),
+            unrouted: metrics.route(&"".into(), false),
             metrics,
         })
     }
@@ -259,7 +265,7 @@ impl Proxy {
 
     /// Accounts for a request that `client` sent, and whose head could not be read.
     pub fn unreadable_head(&self, client: IpAddr) {
-        self.unrouted.count(RequestOutcome::Refused);
+        self.unrouted.count(RequestOutcome::Refused, None);
         if self.access_log {
             access::unreadable(client);
         }
@@ -315,34 +321,43 @@ impl Proxy {
             account.end(response.status(), RequestOutcome::Preflight);
             return Ok(response);
         }
-        let Some((policy, method)) = self.guarding(site, found, &host, &parts)? else {
-            return Box::pin(self.pass(site, parts, body, client, account)).await;
-        };
-        let Some(key) = request::key(&parts.headers, policy)? else {
-            if policy.key_required {
-                return Err(request::key_missing(policy));
-            }
-            return Box::pin(self.pass(site, parts, body, client, account)).await;
-        };
-        account.key(&key);
-        let caller = request::caller(&parts.headers, client.tls.as_ref(), policy)?;
-        if self.buffered_bytes.is_full() || self.guarded_places.is_full() {
-            return Err(Problem::Overloaded);
+        let guarding = self.guarding(site, found, &host, &parts)?;
+        if self.observes {
+            self.observe_head(site, found, &host, &parts, account);
         }
-        let body = ClientBody::new(body, parts.version, policy.patience);
+        let Some((policy, method)) = guarding else {
+            return Box::pin(self.pass(site, parts, body, client, account)).await;
+        };
+        let identified = self.key_and_caller(policy, &parts, client, account);
+        let Some((key, caller)) = observe::or_count(identified, policy, account)? else {
+            return Box::pin(self.pass(site, parts, body, client, account)).await;
+        };
+        let patience = if policy.observes { self.patience(site, &parts) } else { policy.patience };
+        let mut body = ClientBody::new(body, parts.version, patience);
         let keyed = Keyed { parts, method, host, key, caller };
+        let (hasher, mut held) = (keyed.stream(policy), Buffered::default());
+        let read = match &hasher {
+            Some(_) => request::fits(&body, policy),
+            None => self.read(&mut body, &mut held, policy).await,
+        };
+        // Taken now: a body that dribbles in keeps nobody else out.
+        let places = match read.and_then(|()| self.places(client).map_err(ReadError::Unfit)) {
+            Ok(places) => places,
+            Err(ReadError::Unfit(problem)) if policy.observes => {
+                account.observed(problem.outcome());
+                held.put_back(&mut body);
+                return Box::pin(self.pass_on(site, keyed.parts, body, client, account)).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let (site, client) = (site.clone(), client.clone());
-        let work = if let Some(hasher) = keyed.stream(policy) {
-            let places = self.places(&client)?;
+        let work = if let Some(hasher) = hasher {
             let (slot, reply) = Slot::new(account.take());
             let work = Work { site, request: Box::new(Unread { keyed, body, hasher }), client, places };
             Detachable::new(self.clone().streamed(work, slot), reply, &self.tracker)
         } else {
-            let body = request::read_body(body, policy, &self.buffered_bytes, self.names.protected()).await?;
-            // Taken now: a body that dribbles in keeps nobody else out.
-            let places = self.places(&client)?;
             let (slot, reply) = Slot::new(account.take());
-            let work = Work { site, request: Box::new(Whole { keyed, body }), client, places };
+            let work = Work { site, request: Box::new(Whole { keyed, body: held }), client, places };
             Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker)
         };
         work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
@@ -358,13 +373,19 @@ impl Proxy {
     async fn guarded(self: Arc<Self>, work: Work<Whole>, mut slot: Slot) {
         let Work { site, request: whole, client, places } = work;
         let Some(policy) = &site.route.guard else { return };
-        let presented = match whole.present(policy).await {
-            Ok(presented) => presented,
-            Err(problem) => return slot.reply(self.replies.problem(&problem)),
+        let admitted = match whole.present(policy).await {
+            Ok(presented) => {
+                let admission = self.guard.admit(&presented, &policy.rules).await;
+                self.admitted(admission, &presented, policy)
+            }
+            Err(problem) => Err(Box::new(self.replies.problem(&problem))),
         };
-        let admission = self.guard.admit(&presented, &policy.rules).await;
-        let permit = match self.admitted(admission, &presented, policy) {
+        let permit = match admitted {
             Ok(permit) => permit,
+            Err(refusal) if policy.observes => {
+                slot.account().observed(refusal.outcome);
+                None
+            }
             Err(refusal) => return slot.reply(*refusal),
         };
         let Whole { keyed, body } = *whole;
@@ -423,22 +444,21 @@ impl Proxy {
         parts: &Parts,
     ) -> Result<Option<(&'a GuardPolicy, Method)>, Problem> {
         let path = parts.uri.path();
-        let guarded = site.route.guard.as_ref().and_then(|policy| {
-            let method = request::methods(parts).filter(|method| policy.methods.contains(method)).last()?;
-            Some((policy, method))
-        });
+        let policy = site.route.guard.as_ref();
+        let guarded = policy.and_then(|policy| Some((policy, request::guarded_by(parts, policy)?)));
         match &guarded {
+            // What is only observed must not be what another route guards, either.
+            Some((GuardPolicy { observes: true, .. }, _)) | None => {
+                let methods: Vec<Method> = request::methods(parts).collect();
+                let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+                if self.routes.enforced_side_door(host, path, found, &methods) {
+                    return Err(BadRequest::SideDoor.into());
+                }
+            }
             Some((policy, _)) if !policy.allow_ambiguous_path => {
                 path::is_canonical(path).map_err(BadRequest::AmbiguousPath)?;
             }
             Some(_) => {}
-            None => {
-                let methods: Vec<Method> = request::methods(parts).collect();
-                let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
-                if self.routes.side_door(host, path, found, &methods) {
-                    return Err(BadRequest::SideDoor.into());
-                }
-            }
         }
         Ok(guarded)
     }

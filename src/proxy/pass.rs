@@ -48,8 +48,32 @@ impl Proxy {
     pub(super) async fn pass(
         &self,
         site: &Site,
-        mut parts: Box<Parts>,
+        parts: Box<Parts>,
         body: Incoming,
+        client: &Arc<Client>,
+        account: &mut Account,
+    ) -> Result<Response<ReplyBody>, Problem> {
+        let body = ClientBody::new(body, parts.version, self.patience(site, &parts));
+        self.pass_on(site, parts, body, client, account).await
+    }
+
+    /// How slowly a body may come that is not guarded.
+    pub(super) fn patience(&self, site: &Site, parts: &Parts) -> Patience {
+        // Calls that stream may well be silent for as long as a stream may; gRPC is spoken over HTTP/2 alone.
+        let is_call = parts.version == Version::HTTP_2 && grpc::media_type(&parts.headers).is_some();
+        Patience {
+            min_rate: self.min_body_rate.filter(|_| !is_call),
+            max_silence: site.upstream.params().stream_idle_timeout,
+            max_total: Duration::MAX,
+        }
+    }
+
+    /// As `pass`, for a body of which something was read.
+    pub(super) async fn pass_on(
+        &self,
+        site: &Site,
+        mut parts: Box<Parts>,
+        body: ClientBody,
         client: &Arc<Client>,
         account: &mut Account,
     ) -> Result<Response<ReplyBody>, Problem> {
@@ -60,14 +84,6 @@ impl Proxy {
         let received = client.received(parts.version, &self.trust);
         headers::to_upstream(&mut parts.headers, &received, upgrade, self.names.protected());
         let protected = self.names.protected().clone();
-        // Calls that stream may well be silent for as long as a stream may; gRPC is spoken over HTTP/2 alone.
-        let is_call = parts.version == Version::HTTP_2 && grpc::media_type(&parts.headers).is_some();
-        let patience = Patience {
-            min_rate: self.min_body_rate.filter(|_| !is_call),
-            max_silence: params.stream_idle_timeout,
-            max_total: Duration::MAX,
-        };
-        let body = ClientBody::new(body, parts.version, patience);
         let (upload, mut uploaded) = Upload::new(body, protected);
         let request = rewrite::outbound(parts, RequestBody::Stream(upload), &site.route);
         let reuse = Reuse { max_idle: params.idle_timeout, trusted_idle: TRUSTED_IDLE };

@@ -91,6 +91,8 @@ pub struct Cors {
 /// The rules of a guarded route.
 #[derive(Clone, Debug)]
 pub struct GuardPolicy {
+    /// Whether nothing is refused or replayed: it is forwarded, and what would have become of it is counted.
+    pub observes: bool,
     /// The names under which a key may come.
     pub header: Vec<HeaderName>,
     /// The methods that are guarded.

@@ -66,8 +66,10 @@ impl Recording {
         let (mut parts, body) = response.into_parts();
         // A body that is not there (a 304's, say) may still have its length told; any other tells its own.
         headers::to_client(&mut parts.headers, reply::is_bodyless_with_length(parts.status), protected);
-        // Whether an answer is a replay is for this proxy to say.
-        parts.headers.remove(reply::IDEMPOTENT_REPLAYED);
+        // Whether an answer is a replay is for this proxy to say, once it replays.
+        if !policy.observes {
+            parts.headers.remove(reply::IDEMPOTENT_REPLAYED);
+        }
         if !parts.headers.contains_key(DATE)
             && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
         {

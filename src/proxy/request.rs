@@ -25,7 +25,7 @@ use super::problem::{BadRequest, Problem};
 use crate::idempotency::{CallerHash, CallerHasher, Key, unstable_authorization};
 
 pub use keyed::{Keyed, fields};
-pub use whole::{Buffered, Whole, read_body};
+pub use whole::{Buffered, ReadError, Whole, fits, read_body};
 
 /// The longest name of a host, without the trailing dot.
 const MAX_HOST_BYTES: usize = 253;
@@ -70,6 +70,14 @@ impl InParts {
 /// Names that only one spelling may carry, over all routes.
 #[derive(Debug)]
 pub struct Names {
+    enforced: Spellings,
+    /// Those that it would be, too, if the routes that observe enforced. `None` if none does.
+    observed: Option<Spellings>,
+}
+
+/// Names, and how they may be spelled.
+#[derive(Debug)]
+struct Spellings {
     protected: Arc<Protected>,
     guarded_methods: HashSet<Method>,
 }
@@ -79,21 +87,18 @@ impl Names {
     #[must_use]
     pub fn new(params: &Params) -> Self {
         let policies = || params.routes.iter().filter_map(|route| route.guard.as_ref());
-        let keys = policies().flat_map(|policy| policy.header.iter().cloned());
-        let callers = policies().flat_map(|policy| &policy.caller).filter_map(|source| match source {
-            CallerSource::Header(name) => Some(name.clone()),
-            CallerSource::Cookie(_) => Some(COOKIE),
-            CallerSource::ClientCert => None,
-        });
         let own = params.request_id.then_some(X_REQUEST_ID);
-        let guarded_methods = policies().flat_map(|policy| policy.methods.iter().cloned()).collect();
-        Self { protected: Arc::new(Protected::new(keys.chain(callers).chain(own))), guarded_methods }
+        let observes = policies().any(|policy| policy.observes);
+        Self {
+            enforced: Spellings::of(policies().filter(|policy| !policy.observes), own.clone()),
+            observed: observes.then(|| Spellings::of(policies(), own)),
+        }
     }
 
     /// The fields that no spelling may imitate.
     #[must_use]
     pub const fn protected(&self) -> &Arc<Protected> {
-        &self.protected
+        &self.enforced.protected
     }
 
     /// Refuses what is malformed or could be read in two ways, on every route, and makes an HTTP/2 head an HTTP/1.1 one.
@@ -112,6 +117,39 @@ impl Names {
             Protocol::Http1(framing) => check_framing(&parts.headers, framing)?,
             Protocol::Http2 => http2::downgrade(parts)?,
         }
+        self.enforced.check(parts)?;
+        if !parts.uri.path().starts_with('/') || parts.method == Method::CONNECT {
+            return Err(BadRequest::Form);
+        }
+        host(parts, default_port)
+    }
+
+    /// Refuses what could be read in two ways if the routes that observe enforced.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRequest`].
+    pub fn check_observed(&self, parts: &Parts) -> Result<(), BadRequest> {
+        self.observed.as_ref().map_or(Ok(()), |observed| observed.check(parts))
+    }
+}
+
+impl Spellings {
+    fn of<'a>(policies: impl Iterator<Item = &'a GuardPolicy> + Clone, more: Option<HeaderName>) -> Self {
+        let keys = policies.clone().flat_map(|policy| policy.header.iter().cloned());
+        let callers = policies.clone().flat_map(|policy| &policy.caller).filter_map(|source| match source {
+            CallerSource::Header(name) => Some(name.clone()),
+            CallerSource::Cookie(_) => Some(COOKIE),
+            CallerSource::ClientCert => None,
+        });
+        let protected = Arc::new(Protected::new(keys.chain(callers).chain(more)));
+        Self {
+            protected,
+            guarded_methods: policies.flat_map(|policy| policy.methods.iter().cloned()).collect(),
+        }
+    }
+
+    fn check(&self, parts: &Parts) -> Result<(), BadRequest> {
         for name in parts.headers.keys() {
             if let Some(imitated) = self.protected.imitated_by(name.as_str()) {
                 return Err(BadRequest::Underscore(name.to_string(), imitated));
@@ -125,15 +163,9 @@ impl Names {
         }
         let lower = |method: &&Method| parts.method.as_str().eq_ignore_ascii_case(method.as_str());
         match self.guarded_methods.iter().find(lower) {
-            Some(guarded) if *guarded != parts.method => {
-                return Err(BadRequest::MethodCase(guarded.to_string()));
-            }
-            _ => {}
+            Some(guarded) if *guarded != parts.method => Err(BadRequest::MethodCase(guarded.to_string())),
+            _ => Ok(()),
         }
-        if !parts.uri.path().starts_with('/') || parts.method == Method::CONNECT {
-            return Err(BadRequest::Form);
-        }
-        host(parts, default_port)
     }
 }
 
@@ -146,6 +178,12 @@ pub fn methods(parts: &Parts) -> impl Iterator<Item = Method> + '_ {
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let named = named.filter_map(|name| Method::from_bytes(&name.trim_ascii().to_ascii_uppercase()).ok());
     std::iter::once(parts.method.clone()).chain(named)
+}
+
+/// The method by which the request is guarded under `policy`, if it is.
+#[must_use]
+pub fn guarded_by(parts: &Parts, policy: &GuardPolicy) -> Option<Method> {
+    methods(parts).filter(|method| policy.methods.contains(method)).last()
 }
 
 /// The key, if there is one.

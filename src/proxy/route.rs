@@ -54,6 +54,7 @@ struct Known {
     kind: Kind,
     folded: String,
     guarded_methods: Vec<String>,
+    enforces: bool,
     upstream: usize,
     strip_prefix: Option<String>,
 }
@@ -104,6 +105,7 @@ impl Routes {
             kind: pattern.kind,
             folded: path::fold(&pattern.template).into_owned(),
             guarded_methods: guarded_methods(route),
+            enforces: route.guard.as_ref().is_some_and(|policy| !policy.observes),
             upstream: route.upstream,
             strip_prefix: route.strip_prefix.clone(),
         });
@@ -127,11 +129,28 @@ impl Routes {
     /// a route from which only case or a trailing slash in its own text tells it apart.
     #[must_use]
     pub fn side_door(&self, host: &str, path: &str, found: usize, methods: &[&str]) -> bool {
+        self.leads_beside(host, path, found, methods, |_| true)
+    }
+
+    /// As [`Routes::side_door`], to a route that does not only observe.
+    #[must_use]
+    pub fn enforced_side_door(&self, host: &str, path: &str, found: usize, methods: &[&str]) -> bool {
+        self.leads_beside(host, path, found, methods, |route| route.enforces)
+    }
+
+    fn leads_beside(
+        &self,
+        host: &str,
+        path: &str,
+        found: usize,
+        methods: &[&str],
+        counts: impl Fn(&Known) -> bool,
+    ) -> bool {
         let Some(own) = self.routes.get(found) else { return false };
         let guards = |route: &Known| {
             let guarded =
                 |method: &&str| route.guarded_methods.iter().any(|own| own.eq_ignore_ascii_case(method));
-            methods.iter().any(guarded)
+            counts(route) && methods.iter().any(guarded)
         };
         if own.kind == Kind::Literal || !self.routes.iter().any(guards) {
             return false;

@@ -15,6 +15,7 @@ use super::body::RequestBody;
 use super::client_body::ClientBody;
 use super::exchange::hold;
 use super::hashed_upload::{HashedBody, HashedUpload, Reading};
+use super::outcome::RequestOutcome;
 use super::policy::GuardPolicy;
 use super::problem::Problem;
 use super::recorder::Recording;
@@ -27,6 +28,9 @@ use crate::idempotency::{
     Attempt, Entry, Fingerprint, FingerprintHasher, NotSentCause, OnUnknown, Presented, UnknownCause,
     Verdict, judge,
 };
+
+/// How long an upload may take that is only observed: as good as for ever.
+const LONGEST_OBSERVED: Duration = Duration::from_hours(24 * 365);
 
 /// A guarded request whose body is still to come.
 #[derive(Debug)]
@@ -53,18 +57,28 @@ impl Proxy {
         let Unread { keyed, body, hasher } = *request;
         let Some(policy) = &site.route.guard else { return };
         let protected = self.names.protected().clone();
-        let body = match HashedBody::new(body, hasher, policy.max_request_body_bytes, protected) {
+        let max_bytes = if policy.observes { u64::MAX } else { policy.max_request_body_bytes };
+        let body = match HashedBody::new(body, hasher, max_bytes, protected) {
             Ok(body) => body,
             Err(problem) => return slot.reply(self.replies.problem(&problem)),
         };
         let presented = keyed.present(policy, None);
         let admission = self.guard.admit(&presented, &policy.rules).await;
+        let mut compared = None;
         let mut permit = match admission {
+            Ok(Admission::Standing { verdict: Verdict::Compare(standing), .. }) if policy.observes => {
+                compared = Some(standing);
+                None
+            }
             Ok(Admission::Standing { verdict: Verdict::Compare(standing), waited }) => {
                 return self.compare((*standing, &presented), waited, body, slot, policy).await;
             }
             admission => match self.admitted(admission, &presented, policy) {
                 Ok(permit) => permit,
+                Err(refusal) if policy.observes => {
+                    slot.account().observed(refusal.outcome);
+                    None
+                }
                 Err(refusal) => return slot.reply(*refusal),
             },
         };
@@ -73,6 +87,11 @@ impl Proxy {
         let Uploaded { attempt, recording, fingerprint, fault } = uploading.await;
         if let (Some(permit), Some(fingerprint)) = (&mut permit, fingerprint) {
             permit.read_whole(fingerprint);
+        }
+        if let (Some(standing), Some(_)) = (compared, fingerprint) {
+            let presented = Presented { fingerprint, ..presented };
+            let verdict = judge(*standing, &presented, OnUnknown::Reject);
+            slot.account().observed(self.verdict(verdict, false, policy).outcome);
         }
         let settled = match permit {
             Some(permit) => Some(permit.settle(attempt.clone()).await),
@@ -122,7 +141,8 @@ impl Proxy {
         slot: &mut Slot,
     ) -> Uploaded {
         let params = site.upstream.params();
-        let until = Instant::now() + policy.patience.max_total;
+        let until =
+            Instant::now() + if policy.observes { LONGEST_OBSERVED } else { policy.patience.max_total };
         let too_slow = Problem::RequestTimeout { is_passed_on: false };
         let first = match hold(permit, until, pin!(body.first())).await.unwrap_or(Err(too_slow)) {
             Ok(first) => first,
@@ -155,6 +175,9 @@ impl Proxy {
             Some(Some(sent)) => self.answered(site, policy, pin!(ready(sent)), permit, client, slot).await,
             Some(None) => self.answered(site, policy, sending, permit, client, slot).await,
         };
+        if reading.read_bytes() > policy.max_request_body_bytes {
+            slot.account().observed(RequestOutcome::TooLarge);
+        }
         let fingerprint = match attempt {
             Attempt::Answered(_) | Attempt::NotKept { .. } => {
                 read_to_the_end(&reading, permit, until, params.response_timeout).await

@@ -37,6 +37,7 @@ mod idle_race;
 mod keys;
 mod metrics;
 mod mismatch;
+mod observe;
 mod passthrough;
 mod problems;
 mod proxy_protocol;

@@ -16,10 +16,12 @@ use crate::proxy::quota::{Quota, Share};
 const HASH_INLINE_BYTES: usize = 64 * 1024;
 
 /// The body of a guarded request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Buffered {
     /// The bytes.
     pub data: Bytes,
+    /// More of them, where they came in pieces.
+    rest: BytesMut,
     /// What came behind them.
     pub trailers: HeaderMap,
     /// Its share of the bytes that may be held at once.
@@ -35,46 +37,66 @@ pub struct Whole {
     pub body: Buffered,
 }
 
-/// Reads the whole body, within the route's limits and `budget`, which counts bytes.
+/// Why a body is not held.
+#[derive(Debug)]
+pub enum ReadError {
+    /// What came is lost with it: the client's fault, or its end.
+    Broken(Problem),
+    /// It is more than may be held. What came so far is there.
+    Unfit(Problem),
+}
+
+/// Whether `body` may be as large as it says.
 ///
 /// # Errors
 ///
-/// [`Problem`]: too large, too slow, broken off, or no room.
+/// [`ReadError::Unfit`].
+pub fn fits(body: &ClientBody, policy: &GuardPolicy) -> Result<(), ReadError> {
+    let max_bytes = policy.max_request_body_bytes;
+    if body.size_hint().lower() > max_bytes {
+        return Err(ReadError::Unfit(Problem::RequestTooLarge { max_bytes }));
+    }
+    Ok(())
+}
+
+/// Reads the whole `body` into `held`, within the route's limits and `budget`, which counts bytes. Dropped before it is done,
+/// it leaves what came there.
+///
+/// # Errors
+///
+/// [`ReadError`]: too large, too slow, broken off, or no room.
 pub async fn read_body(
-    mut body: ClientBody,
+    body: &mut ClientBody,
+    held: &mut Buffered,
     policy: &GuardPolicy,
     budget: &Quota,
     protected: &Protected,
-) -> Result<Buffered, Problem> {
+) -> Result<(), ReadError> {
     let max_bytes = policy.max_request_body_bytes;
-    let too_large = || Problem::RequestTooLarge { max_bytes };
-    if body.size_hint().lower() > max_bytes {
-        return Err(too_large());
-    }
-    let mut whole = Buffered { data: Bytes::new(), trailers: HeaderMap::new(), share: None };
-    let mut rest = BytesMut::new();
+    fits(body, policy)?;
     while let Some(frame) = body.frame().await {
-        match frame.map_err(|error| error.problem())?.into_data() {
-            Ok(data) if (whole.data.len() + rest.len() + data.len()) as u64 > max_bytes => {
-                return Err(too_large());
-            }
+        match frame.map_err(|error| ReadError::Broken(error.problem()))?.into_data() {
             Ok(data) => {
-                whole.hold(budget, data.len())?;
-                // One frame, as most bodies are, is taken as it is; several are gathered.
-                if whole.data.is_empty() && rest.is_empty() {
-                    whole.data = data;
-                } else {
-                    rest.extend_from_slice(&std::mem::take(&mut whole.data));
-                    rest.extend_from_slice(&data);
+                let length = data.len();
+                held.gather(data);
+                if held.len() as u64 > max_bytes {
+                    return Err(ReadError::Unfit(Problem::RequestTooLarge { max_bytes }));
                 }
+                held.hold(budget, length).map_err(ReadError::Unfit)?;
             }
-            Err(frame) => whole.trailers = protected.without(frame.into_trailers().unwrap_or_default()),
+            Err(frame) => held.trailers = protected.without(frame.into_trailers().unwrap_or_default()),
         }
     }
-    if !rest.is_empty() {
-        whole.data = rest.freeze();
+    held.join();
+    Ok(())
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Broken(problem) | ReadError::Unfit(problem) => problem,
+        }
     }
-    Ok(whole)
 }
 
 impl Whole {
@@ -118,6 +140,32 @@ impl Buffered {
     #[must_use]
     pub fn into_body(self) -> (WholeBody, Option<Share>) {
         (WholeBody::new(self.data, self.trailers), self.share)
+    }
+
+    /// Has `body` read again from its beginning.
+    pub(in crate::proxy) fn put_back(mut self, body: &mut ClientBody) {
+        self.join();
+        body.put_back(self.data, self.trailers, self.share);
+    }
+
+    fn len(&self) -> usize {
+        self.data.len() + self.rest.len()
+    }
+
+    /// One frame, as most bodies are, is taken as it is; several are gathered.
+    fn gather(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.data = data;
+        } else {
+            self.rest.extend_from_slice(&std::mem::take(&mut self.data));
+            self.rest.extend_from_slice(&data);
+        }
+    }
+
+    fn join(&mut self) {
+        if !self.rest.is_empty() {
+            self.data = std::mem::take(&mut self.rest).freeze();
+        }
     }
 
     fn hold(&mut self, budget: &Quota, bytes: usize) -> Result<(), Problem> {

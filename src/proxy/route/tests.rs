@@ -12,6 +12,7 @@ use crate::proxy::policy::{GuardPolicy, HeaderChanges, OnOtherCaller, OnStoreErr
 
 fn guard() -> GuardPolicy {
     GuardPolicy {
+        observes: false,
         header: Vec::new(),
         methods: vec![Method::POST, Method::PATCH],
         key_required: true,

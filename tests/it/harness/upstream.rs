@@ -68,7 +68,7 @@ struct Shared {
     /// How many idle connections were closed.
     closed_idle: AtomicUsize,
     close_idle: Notify,
-    /// How many connections the other end has left without a request under way.
+    /// How many connections the other end has left without a request, or before all of it came.
     left: AtomicUsize,
     /// How long an idle connection is kept; for ever if `None`.
     patience: Mutex<Option<Duration>>,
@@ -268,6 +268,7 @@ impl Shared {
             let reply = self.reply(index + 1);
             let framing = head.framing(Framing::Length(0));
             if reply.reads_body() && self.read_body(&mut wire, framing, index).await.is_err() {
+                self.left.fetch_add(1, Ordering::SeqCst);
                 return;
             }
             let reads_body = reply.reads_body();
@@ -287,6 +288,7 @@ impl Shared {
                 }
             }
             if !reads_body && self.read_body(&mut wire, framing, index).await.is_err() {
+                self.left.fetch_add(1, Ordering::SeqCst);
                 return;
             }
         }

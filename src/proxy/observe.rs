@@ -1,0 +1,95 @@
+//! Routes that only observe: everything is forwarded, and what would have been refused or replayed is counted.
+//!
+//! Keys are claimed and answers recorded as ever, so that the figures are those of a route that enforces. What cannot be
+//! claimed goes on as if the route were not guarded: nothing is waited for, and no body is too large, too slow or unreadable.
+//! What other routes enforce is not loosened.
+
+use http::Method;
+use http::request::Parts;
+use tokio::time::timeout;
+
+use super::account::Account;
+use super::client::Client;
+use super::client_body::ClientBody;
+use super::path;
+use super::policy::GuardPolicy;
+use super::problem::{BadRequest, Problem};
+use super::request::{self, Buffered, ReadError};
+use super::{Proxy, Site};
+use crate::idempotency::{CallerHash, Key};
+
+/// What `judged` says; where a route observes, nothing instead of a problem, which is counted.
+pub(super) fn or_count<T>(
+    judged: Result<Option<T>, Problem>,
+    policy: &GuardPolicy,
+    account: &mut Account,
+) -> Result<Option<T>, Problem> {
+    match judged {
+        Err(problem) if policy.observes => {
+            account.observed(problem.outcome());
+            Ok(None)
+        }
+        judged => judged,
+    }
+}
+
+impl Proxy {
+    /// Key and caller of a request that may be claimed; `None` for one that needs no key and has none.
+    pub(super) fn key_and_caller(
+        &self,
+        policy: &GuardPolicy,
+        parts: &Parts,
+        client: &Client,
+        account: &mut Account,
+    ) -> Result<Option<(Key, CallerHash)>, Problem> {
+        let Some(key) = request::key(&parts.headers, policy)? else {
+            return if policy.key_required { Err(request::key_missing(policy)) } else { Ok(None) };
+        };
+        account.key(&key);
+        let caller = request::caller(&parts.headers, client.tls.as_ref(), policy)?;
+        if self.buffered_bytes.is_full() || self.guarded_places.is_full() {
+            return Err(Problem::Overloaded);
+        }
+        Ok(Some((key, caller)))
+    }
+
+    /// Reads the whole `body` into `held`. What is observed waits no longer for it than what is guarded would.
+    pub(super) async fn read(
+        &self,
+        body: &mut ClientBody,
+        held: &mut Buffered,
+        policy: &GuardPolicy,
+    ) -> Result<(), ReadError> {
+        let reading = request::read_body(body, held, policy, &self.buffered_bytes, self.names.protected());
+        if !policy.observes {
+            return reading.await;
+        }
+        let too_slow = Problem::RequestTimeout { is_passed_on: false };
+        let timed = Box::pin(timeout(policy.patience.max_total, reading));
+        timed.await.unwrap_or(Err(ReadError::Unfit(too_slow)))
+    }
+
+    /// Counts a request whose head would be refused if all routes enforced. It found `site`, the route `found`.
+    pub(super) fn observe_head(
+        &self,
+        site: &Site,
+        found: usize,
+        host: &str,
+        parts: &Parts,
+        account: &mut Account,
+    ) {
+        let path = parts.uri.path();
+        let policy = site.route.guard.as_ref().filter(|policy| request::guarded_by(parts, policy).is_some());
+        let methods: Vec<Method> = request::methods(parts).collect();
+        let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        let spelled = match policy {
+            Some(policy) if policy.allow_ambiguous_path => Ok(()),
+            Some(_) => path::is_canonical(path).map_err(BadRequest::AmbiguousPath),
+            None if self.routes.side_door(host, path, found, &methods) => Err(BadRequest::SideDoor),
+            None => Ok(()),
+        };
+        if let Err(problem) = spelled.and_then(|()| self.names.check_observed(parts)) {
+            account.observed(Problem::from(problem).outcome());
+        }
+    }
+}
