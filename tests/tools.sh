@@ -19,6 +19,12 @@ command -v node >/dev/null || missing="$missing nodejs"
 command -v promtool >/dev/null || missing="$missing prometheus"
 command -v redis-server >/dev/null || missing="$missing redis-server"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+if ! command -v chromium >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    # The tests of the admin page are skipped without it.
+    apt-get update -qq || true
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium ||
+        echo "chromium could not be installed: the tests of the admin page are skipped" >&2
+fi
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         apt-get update -qq

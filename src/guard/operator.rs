@@ -58,7 +58,8 @@ impl Guard {
             State::InFlight if !force => return Err(ChangeError::InFlight),
             State::Completed { .. } if !force => return Err(ChangeError::Completed),
             State::InFlight | State::Completed { .. } => standing.owner,
-            // Its owner may complete it at any moment: a claim takes its place only as long as he has not.
+            // Its owner may complete it at any moment: a claim takes its place only as long as he has not. Whose share it is
+            // counted in is not known here: on a server that share has its place back when the entry would have expired.
             State::Unknown(_) => {
                 let claim = Claim {
                     owner: inner.owners.next(),

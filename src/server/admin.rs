@@ -7,10 +7,12 @@
 mod access;
 mod audit;
 mod keys;
+mod page;
 mod problem;
 mod readiness;
 mod reply;
 mod request;
+mod status;
 mod table;
 mod token;
 
@@ -38,6 +40,7 @@ pub use token::TokenError;
 use self::access::{Access, Peer};
 use self::audit::By;
 use self::problem::AdminProblem;
+use self::status::Snapshots;
 use self::table::Endpoint;
 use super::stream::Stream;
 use super::{AdminParams, Reload, Reloaded, Server, TlsError, TlsServer, accept};
@@ -62,6 +65,7 @@ pub struct Admin {
     access: Access,
     tls: Option<Arc<TlsServer>>,
     state: AdminState,
+    snapshots: Snapshots,
 }
 
 /// The running parts that it speaks of.
@@ -129,7 +133,7 @@ impl Admin {
     /// [`AdminError`].
     pub fn new(params: &AdminParams, state: AdminState) -> Result<Self, AdminError> {
         let tls = params.tls.clone().map(|tls| TlsServer::new(tls, false)).transpose()?.map(Arc::new);
-        Ok(Self { access: Access::new(params)?, tls, state })
+        Ok(Self { access: Access::new(params)?, tls, state, snapshots: Snapshots::new() })
     }
 
     /// The listener's TLS, whose files are to be looked at again and again.
@@ -202,6 +206,8 @@ impl Admin {
             Endpoint::Lookup => self.lookup(&head, body).await?,
             Endpoint::Release => self.release(found.id, request::json(&head, body).await?, by).await?,
             Endpoint::Settle => self.settle(found.id, request::json(&head, body).await?, by).await?,
+            Endpoint::Page => reply::html(page::HTML, page::headers()),
+            Endpoint::Status => self.status().await,
             Endpoint::Livez => reply::health(true, "alive\n".to_owned()),
             Endpoint::Readyz => {
                 let (is_ready, text) = self.state.readiness.word();

@@ -10,13 +10,15 @@ use crate::harness::{Certificates, Client, Config, Proxy, Request, Response, Ups
 const TOKEN: &str = "0123456789abcdef-first";
 const ID: &str = "/keys/0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Everything that there is, with what it takes: nothing, to look, or to change.
+/// Everything that there is, with what it takes: nothing, a page whose data can be had, to look, or to change.
 fn everything() -> Vec<(Request, char)> {
     let change = |action: &str| Request::post(&format!("{ID}/{action}"));
     vec![
         (Request::get("/livez"), 'n'),
         (Request::get("/readyz"), 'n'),
         (Request::get("/metrics"), 'n'),
+        (Request::get("/"), 'p'),
+        (Request::get("/status"), 'r'),
         (Request::get("/config"), 'r'),
         (Request::get("/keys"), 'r'),
         (Request::get(ID), 'r'),
@@ -89,7 +91,7 @@ async fn without_a_token_only_names_of_the_loopback_may_look() {
             let answer =
                 Client::connect(proxy.admin_address()).await.request(&request.clone().host(host)).await;
             match needs {
-                'n' => expect_let_in(&answer, &request),
+                'n' | 'p' => expect_let_in(&answer, &request),
                 'r' => expect_refusal(&answer, 421, "misdirected"),
                 _ => expect_refusal(&answer, 403, "closed"),
             }
@@ -122,7 +124,7 @@ async fn with_a_token_only_those_are_let_in_who_show_it() {
         for wrong in [None, Some(""), Some("0123456789abcdef-firs"), Some("0123456789abcdef-first2")] {
             let request = wrong.map_or_else(|| request.clone(), |wrong| request.clone().bearer(wrong));
             let answer = proxy.operate(request.clone()).await;
-            if needs == 'n' {
+            if needs == 'n' || needs == 'p' {
                 expect_let_in(&answer, &request);
             } else {
                 expect_refusal(&answer, 401, "unauthenticated");
@@ -130,7 +132,7 @@ async fn with_a_token_only_those_are_let_in_who_show_it() {
             }
         }
         let doubled = request.clone().bearer(TOKEN).bearer(TOKEN);
-        assert_eq!(proxy.operate(doubled).await.status == 401, needs != 'n');
+        assert_eq!(proxy.operate(doubled).await.status == 401, needs == 'r' || needs == 'c');
         // By any name: who has the token is no page of a stranger's.
         let request = request.bearer(TOKEN).host("oncegate.internal");
         let answer = Client::connect(proxy.admin_address()).await.request(&request).await;

@@ -13,6 +13,7 @@
 
 mod admin;
 mod admin_keys;
+mod admin_page;
 mod balance;
 mod callers;
 mod capacity;

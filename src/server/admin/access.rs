@@ -84,9 +84,13 @@ impl Access {
             return match needs {
                 _ if !self.is_loopback => Err(closed),
                 Needs::Change => Err(closed),
+                Needs::Page => Ok(Proof::None),
                 Needs::Nothing | Needs::Read if names_loopback(head) => Ok(Proof::None),
                 Needs::Nothing | Needs::Read => Err(AdminProblem::Misdirected),
             };
+        }
+        if needs == Needs::Page {
+            return Ok(Proof::None);
         }
         // With client certificates, whoever shows one has proved it to the handshake.
         if let Some(certificate) = peer.certificate.filter(|_| self.takes_certificates) {

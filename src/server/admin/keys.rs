@@ -32,8 +32,8 @@ const MAX_PAGES: usize = 20;
 const TTL_WITHOUT_ROUTES: Duration = Duration::from_hours(24);
 
 /// A key as it is shown.
-#[derive(Debug, Serialize)]
-struct Shown {
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Shown {
     id: String,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,10 +99,7 @@ impl Admin {
             let room = page.limit_entries - keys.len();
             let request = PageRequest { after: page.after, limit_entries: room };
             let found = self.read(self.state.store.list(&request)).await?;
-            let listed = found.entries.into_iter().map(|listed| {
-                let Listed { id, age, entry } = listed;
-                Shown { age_seconds: Some(seconds(age)), ..Shown::of(&id, &entry) }
-            });
+            let listed = found.entries.iter().map(Shown::listed);
             keys.extend(listed.filter(|shown| state.is_none_or(|state| state == shown.state)));
             page.after = found.next;
             if found.next.is_none() || keys.len() == page.limit_entries {
@@ -228,7 +225,7 @@ impl Admin {
         Ok(None)
     }
 
-    async fn read<T>(
+    pub(super) async fn read<T>(
         &self,
         reading: impl Future<Output = Result<T, crate::store::StoreError>>,
     ) -> Result<T, AdminProblem> {
@@ -238,6 +235,10 @@ impl Admin {
 }
 
 impl Shown {
+    pub(super) fn listed(listed: &Listed) -> Self {
+        Self { age_seconds: Some(seconds(listed.age)), ..Self::of(&listed.id, &listed.entry) }
+    }
+
     fn of(id: &RequestId, entry: &Entry) -> Self {
         let (cause, status, retained) = match &entry.state {
             State::InFlight => (None, None, None),

@@ -29,6 +29,10 @@ impl Readiness {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
     /// Whether requests are welcome, and a text that says so: a word, then a line for each trouble of the store.
     pub(super) fn word(&self) -> (bool, String) {
         let troubles = self.store.troubles();

@@ -48,6 +48,11 @@ pub(super) fn json(document: &impl Serialize) -> Response<ReplyBody> {
     of_type(StatusCode::OK, "application/json", serde_json::to_vec(document).unwrap_or_default())
 }
 
+/// The page for people.
+pub(super) fn html(document: &'static str, headers: HeaderMap) -> Response<ReplyBody> {
+    whole(StatusCode::OK, headers, Bytes::from_static(document.as_bytes()), HeaderMap::new())
+}
+
 /// Why it is not done, as RFC 9457 has it.
 pub(super) fn problem(problem: &AdminProblem) -> Response<ReplyBody> {
     let status = status(problem);

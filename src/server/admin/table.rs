@@ -14,10 +14,12 @@ pub(super) enum Endpoint {
     Livez,
     Metrics,
     Lookup,
+    Page,
     Readyz,
     Reload,
     Release,
     Settle,
+    Status,
 }
 
 /// What it takes to be answered.
@@ -25,6 +27,8 @@ pub(super) enum Endpoint {
 pub(super) enum Needs {
     /// Nothing: probes and scrapers show no token.
     Nothing,
+    /// A listener where its data can be had: it holds none itself.
+    Page,
     /// The right to look.
     Read,
     /// The right to change something.
@@ -47,6 +51,8 @@ const TABLE: &[Row] = &[
     Row(Method::GET, "/livez", Endpoint::Livez, Needs::Nothing),
     Row(Method::GET, "/readyz", Endpoint::Readyz, Needs::Nothing),
     Row(Method::GET, "/metrics", Endpoint::Metrics, Needs::Nothing),
+    Row(Method::GET, "/", Endpoint::Page, Needs::Page),
+    Row(Method::GET, "/status", Endpoint::Status, Needs::Read),
     Row(Method::GET, "/config", Endpoint::Config, Needs::Read),
     Row(Method::POST, "/reload", Endpoint::Reload, Needs::Change),
     Row(Method::GET, "/keys", Endpoint::Keys, Needs::Read),
