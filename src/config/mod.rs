@@ -161,7 +161,7 @@ fn settings(mut root: Section<'_>, folder: &Path, report: &Report<'_>) -> Settin
     for settings in guarded() {
         promise::weakened(settings, report);
         promise::judge_client_certificates(settings, &server.listeners, report);
-        promise::oversized_answers(settings, &store.max_bytes, report);
+        promise::oversized_answers(settings, &store.room, report);
         promise::refuse_bodies(settings, &server.max_buffered_bytes, report);
     }
     promise::without_effect(guarded(), report);

@@ -9,6 +9,7 @@ use http::header::SET_COOKIE;
 use super::idempotency::{Fingerprint, Idempotency, LARGEST_BODY_BYTES};
 use super::reader::Setting;
 use super::report::Report;
+use super::store::AnswerRoom;
 use super::wording;
 use crate::idempotency::OnUnknown;
 use crate::proxy::policy::{CallerSource, OnStoreError};
@@ -186,21 +187,38 @@ fn conditional_settings(settings: &Idempotency) -> [(&'static str, Option<usize>
     ]
 }
 
-/// Warns of answers that may be kept but fit no store.
-pub(super) fn oversized_answers(settings: &Idempotency, store_max_bytes: &Setting<u64>, report: &Report<'_>) {
+/// Warns of answers that may be kept but do not fit into this process, and refuses those that fit into no server.
+pub(super) fn oversized_answers(settings: &Idempotency, room: &AnswerRoom, report: &Report<'_>) {
     let max = &settings.max_response_body;
-    if let Some(at) = max.at().or_else(|| store_max_bytes.at())
-        && max.value > store_max_bytes.value
-    {
-        report.warning(
-            at,
-            format!(
-                "`max_response_body`: an answer of {} never fits into the store, which keeps {}, and its retries get 410; \
-                 lower it, or raise `max_bytes` in [store]",
-                wording::size(max.value),
-                wording::size(store_max_bytes.value)
-            ),
-        );
+    match room {
+        AnswerRoom::Here(max_bytes) => {
+            if let Some(at) = max.at().or_else(|| max_bytes.at())
+                && max.value > max_bytes.value
+            {
+                report.warning(
+                    at,
+                    format!(
+                        "`max_response_body`: an answer of {} never fits into the store, which keeps {}, and its retries get \
+                         410; lower it, or raise `max_bytes` in [store]",
+                        wording::size(max.value),
+                        wording::size(max_bytes.value)
+                    ),
+                );
+            }
+        }
+        AnswerRoom::Server { max_bytes } => {
+            if let Some(at) = max.at()
+                && max.value > *max_bytes
+            {
+                let most = wording::size(*max_bytes);
+                report.mistake(
+                    at,
+                    format!(
+                        "`max_response_body`: Redis takes no record of that size; write at most \"{most}\""
+                    ),
+                );
+            }
+        }
     }
 }
 

@@ -13,14 +13,28 @@ use super::wording;
 use crate::guard;
 use crate::store::memory::MemoryParams;
 
+/// A value of Redis has 512 MiB at most, and the rest of a record wants its room.
+const MAX_REDIS_ANSWER_BYTES: u64 = 510 * bytesize::MIB;
+
 /// What `[store]` says.
 pub(super) struct Store {
     pub(super) settings: StoreSettings,
     pub(super) guard: guard::Params,
-    /// How many bytes of answers it keeps.
-    pub(super) max_bytes: Setting<u64>,
+    /// Which answers fit into it.
+    pub(super) room: AnswerRoom,
     /// Whether this process is ready only while the store is there.
     pub(super) ready_needs_store: bool,
+}
+
+/// How large an answer may be to be kept.
+pub(super) enum AnswerRoom {
+    /// As large as all that this process keeps.
+    Here(Setting<u64>),
+    /// As large as a value of a server.
+    Server {
+        /// Bytes of its body.
+        max_bytes: u64,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,7 +108,11 @@ pub(super) fn store(root: &mut Section<'_>, max_waiters: usize, folder: &Path, r
     let settings = redis.map_or(StoreSettings::Memory(memory), |(servers, records)| {
         StoreSettings::Redis(Box::new(servers), records)
     });
-    Store { settings, guard, max_bytes, ready_needs_store: ready_needs_store.value }
+    let room = match settings {
+        StoreSettings::Memory(_) => AnswerRoom::Here(max_bytes),
+        StoreSettings::Redis(..) => AnswerRoom::Server { max_bytes: MAX_REDIS_ANSWER_BYTES },
+    };
+    Store { settings, guard, room, ready_needs_store: ready_needs_store.value }
 }
 
 fn kind(item: &Item<'_>) -> Option<Kind> {
