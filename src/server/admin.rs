@@ -218,7 +218,10 @@ impl Admin {
                 reply::page(media_type, text)
             }
             Endpoint::Config => reply::text(self.state.effective.0.load().to_string()),
-            Endpoint::Reload => self.reload().await?,
+            Endpoint::Reload => {
+                audit::reload(&by);
+                self.reload().await?
+            }
         })
     }
 }

@@ -46,6 +46,11 @@ impl By {
     }
 }
 
+/// Writes the line of somebody who has the settings read again. What came of it is said where they are read.
+pub(super) fn reload(by: &By) {
+    info!(target: TARGET, action = "reload", by = by.name, address = %by.address, "the settings are read again");
+}
+
 impl Change {
     /// A change for a reason of 1 to 500 characters on one line.
     pub(super) fn new(
