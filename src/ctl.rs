@@ -37,6 +37,12 @@ pub struct Reach {
     /// Who vouches for its certificate, PEM; the system's authorities by default.
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// A client certificate with its chain, PEM, where the listener takes one.
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, global = true, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
 }
 
 /// Whether it is well.
@@ -192,12 +198,13 @@ pub async fn keys(command: &Keys, config: &Path, out: &mut impl Write) -> Result
 }
 
 fn connect(reach: &Reach, config: &Path, timeout: Duration) -> Result<Client, CtlError> {
-    let Reach { admin, token_file, ca } = reach;
+    let Reach { admin, token_file, ca, client_cert, client_key } = reach;
     let target = match admin {
         Some(url) => Target::of_url(url)?,
         None => Target::of_config(config),
     };
-    let target = target.with_token(token_file.as_deref())?.with_ca(ca.as_deref())?;
+    let identity = client_cert.clone().zip(client_key.clone());
+    let target = target.with_token(token_file.as_deref())?.with_ca(ca.as_deref())?.with_identity(identity);
     Ok(Client::new(target, timeout))
 }
 

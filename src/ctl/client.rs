@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, pem};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -53,6 +53,14 @@ pub enum ClientError {
         /// What the system said.
         #[source]
         cause: io::Error,
+    },
+    /// A certificate or a key cannot be read.
+    #[error("{} cannot be read as PEM ({cause}); name a readable file", .path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: pem::Error,
     },
     /// Nobody can be believed.
     #[error("there is no certificate of an authority to go by; name a file with --ca")]
@@ -112,8 +120,10 @@ impl Client {
         let authority = &self.target.authority;
         let request = self.request(method, path, body)?;
         let stream = TcpStream::connect(authority).await.map_err(|error| self.unreachable(error))?;
-        let Some(tls) = &self.target.tls else { return self.converse(TokioIo::new(stream), request).await };
-        let stream = TlsConnector::from(Arc::new(tls.config()?)).connect(self.name(tls)?, stream).await;
+        let Some(tls) = self.target.tls_config()? else {
+            return self.converse(TokioIo::new(stream), request).await;
+        };
+        let stream = TlsConnector::from(Arc::new(tls)).connect(self.name()?, stream).await;
         self.converse(TokioIo::new(stream.map_err(|error| self.unreachable(error))?), request).await
     }
 
@@ -160,14 +170,19 @@ impl Client {
         }
     }
 
-    fn name(&self, tls: &Tls) -> Result<ServerName<'static>, ClientError> {
+    fn name(&self) -> Result<ServerName<'static>, ClientError> {
         let host = self.target.authority.rsplit_once(':').map_or("", |(host, _)| host);
-        let host =
-            if matches!(tls, Tls::Pinned(_)) { "oncegate.invalid" } else { host.trim_matches(['[', ']']) };
+        let host = if matches!(self.target.tls, Some(Tls::Pinned(_))) {
+            "oncegate.invalid"
+        } else {
+            host.trim_matches(['[', ']'])
+        };
         ServerName::try_from(host.to_owned()).map_err(|error| self.unreachable(error))
     }
 
     fn unreachable(&self, cause: impl ToString) -> ClientError {
-        ClientError::Unreachable { authority: self.target.authority.clone(), cause: cause.to_string() }
+        let doubt = self.target.doubt.map(|doubt| format!("; {doubt}")).unwrap_or_default();
+        let cause = cause.to_string() + &doubt;
+        ClientError::Unreachable { authority: self.target.authority.clone(), cause }
     }
 }

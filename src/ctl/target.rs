@@ -1,23 +1,26 @@
 //! Where the admin listener is, what is shown to it and what it has to show.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::Uri;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use tracing::debug;
 
 use super::client::ClientError;
-use crate::config;
+use crate::config::{self, ConfigError};
 use crate::server::{AdminParams, TokenParams};
 
 /// Without a word on where it is.
 const DEFAULT: &str = "127.0.0.1:9090";
+
+/// The file has mistakes.
+const MISTAKEN: &str =
+    "the configuration has mistakes, so this is only the usual address: name it with --admin";
 
 /// The environment's token.
 const TOKEN_VARIABLE: &str = "ONCEGATE_ADMIN_TOKEN";
@@ -28,7 +31,11 @@ pub(super) struct Target {
     /// Host and port.
     pub(super) authority: String,
     pub(super) tls: Option<Tls>,
+    /// What may be wrong with the address, where nobody is found there.
+    pub(super) doubt: Option<&'static str>,
     token: Option<TokenParams>,
+    /// A certificate and its key.
+    identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// What its certificate is judged by.
@@ -55,17 +62,23 @@ impl Target {
         let authority = parsed.authority().filter(|authority| !authority.as_str().contains('@'));
         let authority = authority.ok_or_else(wrong)?;
         let port = authority.port_u16().unwrap_or(default_port);
-        Ok(Self { authority: format!("{}:{port}", authority.host()), tls, token: None })
+        Ok(Self { authority: format!("{}:{port}", authority.host()), tls, ..Self::usual() })
     }
 
     /// What `[admin]` of this file says. Without the file, or with one that has mistakes, the usual address: a process that
     /// runs goes by what it has read before.
     pub(super) fn of_config(path: &Path) -> Self {
-        let loaded = config::load(path).inspect_err(|error| debug!(%error, "no settings to go by"));
-        match loaded.ok().and_then(|loaded| loaded.settings.server.admin) {
-            Some(admin) => Self::of_params(&admin),
-            None => Self { authority: DEFAULT.to_owned(), tls: None, token: None },
+        match config::load(path) {
+            Ok(loaded) => {
+                loaded.settings.server.admin.map_or_else(Self::usual, |admin| Self::of_params(&admin))
+            }
+            Err(ConfigError::Unreadable { .. }) => Self::usual(),
+            Err(ConfigError::Invalid { .. }) => Self { doubt: Some(MISTAKEN), ..Self::usual() },
         }
+    }
+
+    fn usual() -> Self {
+        Self { authority: DEFAULT.to_owned(), tls: None, doubt: None, token: None, identity: None }
     }
 
     fn of_params(admin: &AdminParams) -> Self {
@@ -78,7 +91,7 @@ impl Target {
         let pinned = certificate.and_then(|files| CertificateDer::from_pem_file(&files.cert).ok());
         let tls = admin.tls.is_some().then(|| pinned.map_or(Tls::By(None), Tls::Pinned));
         let authority = SocketAddr::new(ip, admin.listen.port()).to_string();
-        Self { authority, tls, token: admin.token.clone() }
+        Self { authority, tls, token: admin.token.clone(), ..Self::usual() }
     }
 
     /// With the token of this file, or of the environment, if there is one.
@@ -99,6 +112,17 @@ impl Target {
         Ok(Self { tls: self.tls.map(|_| Tls::By(Some(pem))), ..self })
     }
 
+    /// With this certificate and its key.
+    pub(super) fn with_identity(self, identity: Option<(PathBuf, PathBuf)>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// How TLS is spoken, if it is.
+    pub(super) fn tls_config(&self) -> Result<Option<ClientConfig>, ClientError> {
+        let identity = self.identity.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path()));
+        self.tls.as_ref().map(|tls| tls.config(identity)).transpose()
+    }
+
     /// The token, if there is one that can be read. A probe needs none.
     pub(super) fn token(&self) -> Option<String> {
         self.token.as_ref().and_then(|token| token.read().ok())
@@ -106,7 +130,7 @@ impl Target {
 }
 
 impl Tls {
-    pub(super) fn config(&self) -> Result<ClientConfig, ClientError> {
+    fn config(&self, identity: Option<(&Path, &Path)>) -> Result<ClientConfig, ClientError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder =
             ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -117,7 +141,15 @@ impl Tls {
             }
             Self::By(pem) => builder.with_root_certificates(roots(pem.as_deref())?),
         };
-        Ok(builder.with_no_client_auth())
+        let Some((cert, key)) = identity else { return Ok(builder.with_no_client_auth()) };
+        let unreadable = |path: &Path| {
+            let path = path.to_owned();
+            move |cause| ClientError::Pem { path, cause }
+        };
+        let chain =
+            CertificateDer::pem_file_iter(cert).and_then(Iterator::collect).map_err(unreadable(cert))?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
+        Ok(builder.with_client_auth_cert(chain, key)?)
     }
 }
 

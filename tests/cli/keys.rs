@@ -185,3 +185,35 @@ fn over_tls_the_certificate_of_the_configuration_is_believed_and_no_other() {
     let (code, _, errors) = bench.run(&["keys", "list"]);
     assert!(code == Some(1) && errors.contains("certificate"), "{errors}");
 }
+
+#[test]
+fn a_client_certificate_lets_in_without_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let ca = write("ca.crt", authority.pem());
+    let certify = |name: &str, hosts: &[&str]| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let signed = rcgen::CertificateParams::new(hosts).unwrap().signed_by(&key, &authority).unwrap();
+        (write(&format!("{name}.crt"), signed.pem()), write(&format!("{name}.key"), key.serialize_pem()))
+    };
+    let (cert, key) = certify("server", &["127.0.0.1"]);
+    let (own_cert, own_key) = certify("operator", &[]);
+    let tls = format!("admin.tls = {{ cert = \"{cert}\", key = \"{key}\", client_ca = \"{ca}\" }}");
+    let bench = Bench::with(&tls);
+    let url = format!("https://{}", bench.admin);
+    let list = ["keys", "list", "--admin", url.as_str(), "--ca", ca.as_str()];
+    assert_eq!(bench.run(&["healthcheck", "--admin", &url, "--ca", &ca]).0, Some(0));
+    let (code, _, errors) = bench.run(&list);
+    assert!(code == Some(1) && errors.contains("401"), "{errors}");
+    let with_certificate = [&list[..], &["--client-cert", &own_cert, "--client-key", &own_key]].concat();
+    let (code, _, errors) = bench.run(&with_certificate);
+    assert_eq!(code, Some(0), "{errors}");
+}
