@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
@@ -16,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use self::metrics::Instruments;
+use self::metrics::Counted;
 use self::reload::Reloader;
 use crate::config::{self, Contents, Settings, StoreSettings};
 use crate::guard::{self, Guard};
-use crate::proxy::{Proxy, SetupError};
+use crate::proxy::{self, Proxy, SetupError};
 use crate::server::admin::{Admin, AdminError, AdminState, Effective, Readiness};
 use crate::server::{self, BindError, Reload, Server, TlsError, TlsServer};
 use crate::store::codec::{Codec, KeyError};
@@ -93,13 +94,16 @@ impl App {
     ///
     /// [`BuildError`].
     pub async fn build(settings: Settings) -> Result<Self, BuildError> {
-        let store: Arc<dyn Store> = match &settings.store {
-            StoreSettings::Memory(params) => Arc::new(MemoryStore::new(params.clone())),
-            StoreSettings::Redis(params, records) => {
-                Arc::new(RedisStore::new((**params).clone(), Codec::new(records)?))
+        match &settings.store {
+            StoreSettings::Memory(params) => {
+                let store = Arc::new(MemoryStore::new(params.clone()));
+                Self::build_over(settings, store.clone(), Some(Box::new(store))).await
             }
-        };
-        Self::build_with_store(settings, store).await
+            StoreSettings::Redis(params, records) => {
+                let store = Arc::new(RedisStore::new((**params).clone(), Codec::new(records)?));
+                Self::build_over(settings, store.clone(), Some(Box::new(store))).await
+            }
+        }
     }
 
     /// As [`App::build`], with a store of one's own.
@@ -108,15 +112,24 @@ impl App {
     ///
     /// [`BuildError`].
     pub async fn build_with_store(settings: Settings, store: Arc<dyn Store>) -> Result<Self, BuildError> {
+        Self::build_over(settings, store, None).await
+    }
+
+    /// `store_itself` is what a store of its kind has to say on the page of metrics.
+    async fn build_over(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        store_itself: Option<Box<dyn Collector>>,
+    ) -> Result<Self, BuildError> {
         let too_slow = |_| Err(StoreError::Unavailable("no answer to the setup".into()));
         timeout(SETUP_TIMEOUT, store.setup()).await.unwrap_or_else(too_slow)?;
         let work = TaskTracker::new();
         let readiness = Arc::new(Readiness::new(Arc::clone(&store), settings.server.ready_needs_store));
         let params = guard::Params { store_timeout: store_timeout(&settings), ..settings.guard.clone() };
         let guard = Guard::new(Arc::clone(&store), params, work.clone());
-        let instruments = Instruments::default();
-        let counted = instruments.proxy.clone();
-        let proxy = Proxy::new(&settings.proxy, settings.log.access, guard.clone(), work.clone(), counted)?;
+        let (metrics, reload_metrics) = (proxy::metrics::Metrics::default(), reload::Metrics::default());
+        let (access_log, counting) = (settings.log.access, metrics.clone());
+        let proxy = Proxy::new(&settings.proxy, access_log, guard.clone(), work.clone(), counting)?;
         let http2 = settings.server.http2.is_some();
         let tls = settings.server.tls.clone().map(|params| TlsServer::new(params, http2)).transpose()?;
         let mut listeners = Vec::new();
@@ -129,22 +142,34 @@ impl App {
         let effective = Effective::new(config::describe(&settings));
         let admin = match &settings.server.admin {
             Some(params) => {
+                let own_tls = params.tls.clone().map(|tls| TlsServer::new(tls, false)).transpose()?;
+                let own_tls = own_tls.map(Arc::new);
+                let counted = Counted {
+                    proxy: &metrics,
+                    reload: &reload_metrics,
+                    server: &server,
+                    guard: &guard,
+                    store: Arc::clone(&store),
+                    store_itself,
+                    readiness: readiness.clone(),
+                    tls: tls.iter().chain(&own_tls).cloned().collect(),
+                };
                 let state = AdminState {
                     server: server.clone(),
                     guard: guard.clone(),
                     store,
                     readiness: readiness.clone(),
                     effective: effective.clone(),
-                    metrics: instruments.page(),
+                    metrics: counted.page(),
                     reload: reload.clone(),
                     work: work.clone(),
                 };
-                Some((server::bind(params.listen).await?, Arc::new(Admin::new(params, state)?)))
+                Some((server::bind(params.listen).await?, Arc::new(Admin::new(params, own_tls, state)?)))
             }
             None => None,
         };
         let reloader =
-            Reloader::new(settings, (server.clone(), guard.clone()), requests, effective, instruments.reload);
+            Reloader::new(settings, (server.clone(), guard.clone()), requests, effective, reload_metrics);
         let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let admin_address = admin.as_ref().map(|(listener, _)| listener.local_addr()).transpose()?;
         Ok(Self {

@@ -96,9 +96,8 @@ fn on_runtime(work: impl Future<Output = Done>) -> Done {
 fn serve(path: &Path) -> Done {
     let contents = Contents::read(path).map_err(misconfigured)?;
     let loaded = contents.parse(path).map_err(misconfigured)?;
-    let filter = std::env::var("ONCEGATE_LOG").ok();
     // Dropped after the runtime: what is cut off at the end still gets its line.
-    let _lines = telemetry::init(filter.as_deref()).map_err(failed)?;
+    let _lines = telemetry::init(&loaded.settings.log.level).map_err(failed)?;
     on_runtime(run(loaded, path, contents))
 }
 

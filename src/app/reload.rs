@@ -20,6 +20,7 @@ use crate::guard::Guard;
 use crate::proxy::Proxy;
 use crate::server::admin::Effective;
 use crate::server::{ReloadRequests, Reloaded, Server};
+use crate::telemetry;
 
 /// Takes new settings.
 #[derive(Debug)]
@@ -142,6 +143,11 @@ impl Reloader {
         self.guard.raise_store_timeout(store_timeout(&settings));
         self.server.renew(settings.server.clone(), Arc::new(proxy));
         self.server.proxy().health_checks().for_each(|check| spawn_until(ended, check));
+        if settings.log.level != self.in_force.log.level
+            && let Err(error) = telemetry::follow(&settings.log.level)
+        {
+            warn!("the log level is kept as it is: {error}");
+        }
         self.effective.set(config::describe(&settings));
         self.in_force = Arc::new(settings);
         self.said = None;

@@ -56,6 +56,8 @@ pub(super) const REQUEST_ID: bool = true;
 
 /// `[log] access`.
 pub(super) const ACCESS_LOG: bool = true;
+/// `[log] level`.
+pub(super) const LOG_LEVEL: &str = "info";
 
 /// `[store] max_bytes`: of answers.
 pub(super) const MAX_STORE_BYTES: u64 = 256 * MIB;

@@ -117,7 +117,8 @@ fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
     if let Some(url) = &proxy.documentation_url {
         writeln!(out, "  documentation_url = \"{url}\"")?;
     }
-    writeln!(out, "  access log = {}", settings.log.access)
+    writeln!(out, "  access log = {}", settings.log.access)?;
+    writeln!(out, "  log level = \"{}\"", settings.log.level)
 }
 
 fn write_http2(http2: &Http2Params, out: &mut String) -> fmt::Result {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
 
 use super::LogSettings;
 use super::admin::admin;
@@ -98,8 +99,19 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, folder: &Path, report: &R
 pub(super) fn log(root: &mut Section<'_>) -> LogSettings {
     let mut section = root.section_or_empty("log");
     let access = section.read("access", defaults::ACCESS_LOG, flag).value;
+    let level = section.read("level", defaults::LOG_LEVEL.to_owned(), text_as(filter)).value;
     section.finish();
-    LogSettings { access }
+    LogSettings { access, level }
+}
+
+/// A filter of log lines.
+fn filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!(
+            "\"{text}\" is no filter of log lines; write error, warn, info, debug or trace, or as in \"info,oncegate::access=off\""
+        )),
+    }
 }
 
 /// The least rate of a body, unless it is 0.

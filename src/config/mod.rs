@@ -79,10 +79,12 @@ pub enum StoreSettings {
 }
 
 /// What is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     /// One line for each request.
     pub access: bool,
+    /// Which lines are written: a tracing filter. `ONCEGATE_LOG` goes before it.
+    pub level: String,
 }
 
 /// A file without mistakes.

@@ -4,6 +4,7 @@
 //! the store; knows nothing of HTTP. Whatever it leaves running in the background runs on the tracker that shutdown waits
 //! for.
 
+mod metrics;
 mod operator;
 mod owners;
 mod params;
@@ -27,9 +28,11 @@ pub use params::{OnInFlight, Params, Rules};
 pub use permit::{Permit, Settled};
 
 use crate::idempotency::{
-    CallerShare, Claim, Entry, Owner, Presented, ReleaseReason, State, UnknownCause, Verdict, judge,
+    CallerShare, Claim, Entry, Owner, Presented, ReleaseReason, RequestId, State, UnknownCause, Verdict,
+    judge,
 };
-use crate::store::{Insert, Store, StoreError};
+use crate::store::{Insert, Page, PageRequest, Store, StoreError};
+use metrics::{Answer, Metrics, Operation};
 use owners::Owners;
 use pending::PendingWrites;
 use waiting::{Waiter, WaitingRoom};
@@ -55,6 +58,7 @@ struct Inner {
     pending: PendingWrites,
     waiting: WaitingRoom,
     tracker: TaskTracker,
+    metrics: Metrics,
 }
 
 /// What came of asking for admission.
@@ -93,8 +97,9 @@ impl Guard {
         let pending = PendingWrites::new(params.max_pending_writes);
         let waiting = WaitingRoom::new(params.max_waiters);
         let store_timeout_ms = AtomicU64::new(milliseconds(params.store_timeout));
-        let owners = Owners::new();
-        Self(Arc::new(Inner { store, params, store_timeout_ms, owners, pending, waiting, tracker }))
+        let (owners, metrics) = (Owners::new(), Metrics::new());
+        let inner = Inner { store, params, store_timeout_ms, owners, pending, waiting, tracker, metrics };
+        Self(Arc::new(inner))
     }
 
     /// From now on one store operation may take so long, or as long as before if that is longer: what has begun may need it.
@@ -155,13 +160,37 @@ impl Guard {
         }
     }
 
+    /// What stands under `id`, within `store_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be asked.
+    pub async fn lookup(&self, id: &RequestId) -> Result<Option<Entry>, StoreError> {
+        self.0.within(Operation::Lookup, Instant::now(), self.0.store.lookup(id)).await
+    }
+
+    /// In-flight and unknown entries, a page at a time. How long that may take is for the caller to say.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be asked.
+    pub async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {
+        let begun = Instant::now();
+        let listed = self.0.store.list(page).await;
+        self.0.metrics.operated(Operation::List, begun, &listed);
+        listed
+    }
+
     /// Drops expired entries at every interval. Never returns.
     pub async fn prune_forever(&self) {
         loop {
             let interval = self.0.params.prune_interval;
             sleep(interval).await;
+            let begun = Instant::now();
             let pruned = timeout(interval, self.0.store.prune()).await;
-            match pruned.unwrap_or_else(|_| Err(self.0.no_answer())) {
+            let pruned = pruned.unwrap_or_else(|_| Err(self.0.no_answer()));
+            self.0.metrics.operated(Operation::Prune, begun, &pruned);
+            match pruned {
                 Ok(dropped) => debug!(dropped, "pruned"),
                 Err(error) => warn!(%error, "pruning failed; it is tried again at the next interval"),
             }
@@ -188,8 +217,9 @@ impl Guard {
             replaces: replaces.map(|earlier| earlier.owner),
         };
         // The lease is counted from before the insert was sent: the store's count begins later, never earlier.
-        let lease_until = Instant::now() + inner.params.lease;
-        match inner.within(inner.store.insert(&presented.id, &claim)).await {
+        let begun = Instant::now();
+        let lease_until = begun + inner.params.lease;
+        match inner.within(Operation::Insert, begun, inner.store.insert(&presented.id, &claim)).await {
             Ok(Insert::Inserted) => {
                 let earlier = replaces.map(|earlier| earlier.cause);
                 Ok(Claimed::Won(Permit::new(
@@ -232,21 +262,25 @@ impl Guard {
 }
 
 impl Inner {
-    /// One store operation, within `store_timeout`.
-    async fn within<T>(
+    /// One store operation, which begins now, within `store_timeout`.
+    async fn within<T: Answer>(
         &self,
+        what: Operation,
+        begun: Instant,
         operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let mut operation = pin!(operation);
         // A store in memory answers at once and needs no timer.
-        match at_once(operation.as_mut()).await {
+        let done = match at_once(operation.as_mut()).await {
             Some(done) => done,
             None => {
                 // Boxed, so that those who need it not need not carry it along.
                 let timed = Box::pin(timeout(self.store_timeout(), operation));
                 timed.await.unwrap_or_else(|_| Err(self.no_answer()))
             }
-        }
+        };
+        self.metrics.operated(what, begun, &done);
+        done
     }
 
     fn no_answer(&self) -> StoreError {

@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::Guard;
+use super::metrics::Operation;
 use crate::idempotency::{Claim, Entry, Outcome, RequestId, State};
 use crate::store::{Insert, StoreError, Update, Write};
 
@@ -70,13 +72,13 @@ impl Guard {
                     share: None,
                     replaces: Some(standing.owner),
                 };
-                match inner.within(inner.store.insert(id, &claim)).await? {
+                match inner.within(Operation::Insert, Instant::now(), inner.store.insert(id, &claim)).await? {
                     Insert::Inserted => claim.owner,
                     Insert::Exists(_) => return Err(ChangeError::Raced),
                 }
             }
         };
-        match inner.within(inner.store.remove(id, owner)).await? {
+        match inner.within(Operation::Remove, Instant::now(), inner.store.remove(id, owner)).await? {
             Write::Applied => Ok(standing),
             Write::Lost => Err(ChangeError::Raced),
         }
@@ -103,13 +105,14 @@ impl Guard {
             State::Unknown(_) => {}
         }
         let outcome = Outcome::NotRetained { status };
-        match inner.within(inner.store.update(id, standing.owner, &outcome, None, ttl)).await? {
+        let updating = inner.store.update(id, standing.owner, &outcome, None, ttl);
+        match inner.within(Operation::Update, Instant::now(), updating).await? {
             Update::Applied { .. } => Ok(standing),
             Update::Lost => Err(ChangeError::Raced),
         }
     }
 
     async fn standing(&self, id: &RequestId) -> Result<Entry, ChangeError> {
-        self.0.within(self.0.store.lookup(id)).await?.ok_or(ChangeError::Absent)
+        self.lookup(id).await?.ok_or(ChangeError::Absent)
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::Inner;
+use super::metrics::Operation;
 use crate::idempotency::{Fingerprint, Owner, RequestId, Settlement};
 use crate::store::Write;
 
@@ -19,7 +20,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
-pub(super) struct PendingWrites(Arc<Semaphore>);
+pub(super) struct PendingWrites {
+    places: Arc<Semaphore>,
+    max: usize,
+}
 
 /// What is to be written, and by whom.
 #[derive(Clone, Debug)]
@@ -33,17 +37,24 @@ pub(super) struct Record {
 
 impl PendingWrites {
     pub(super) fn new(max_pending_writes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(max_pending_writes.min(Semaphore::MAX_PERMITS))))
+        let max = max_pending_writes.min(Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(max)), max }
     }
 
     fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_owned().ok()
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// How many wait.
+    pub(super) fn count(&self) -> usize {
+        self.max.saturating_sub(self.places.available_permits())
     }
 }
 
 /// Writes `record` again and again, in the background, until the store takes it or `settle_retry` is over.
 pub(super) fn retry(inner: &Arc<Inner>, record: Record) {
     let Some((place, runtime)) = inner.pending.place().zip(Handle::try_current().ok()) else {
+        inner.metrics.pending_writes_dropped.inc();
         error!(id = ?record.id, "a record is given up, too many are waiting; its key will read as unknown");
         return;
     };
@@ -54,6 +65,7 @@ pub(super) fn retry(inner: &Arc<Inner>, record: Record) {
         let mut pause = FIRST_PAUSE;
         while let Err(error) = record.write(&inner).await {
             if Instant::now() >= give_up_at {
+                inner.metrics.pending_writes_dropped.inc();
                 error!(id = ?record.id, %error, "a record is given up; its key reads as unknown");
                 return;
             }
@@ -70,6 +82,7 @@ pub(super) fn retry(inner: &Arc<Inner>, record: Record) {
 /// when the first removal finds nothing, so the search goes on past the lease.
 pub(super) fn withdraw(inner: &Arc<Inner>, id: RequestId, owner: Owner, lease_until: Instant) {
     let Some(place) = inner.pending.place() else {
+        inner.metrics.pending_writes_dropped.inc();
         warn!(
             ?id,
             "a claim that may have landed is not removed, too many are waiting; its key may read as unknown"
@@ -84,12 +97,14 @@ pub(super) fn withdraw(inner: &Arc<Inner>, id: RequestId, owner: Owner, lease_un
         let landed_by = lease_until + params.lease;
         let mut pause = FIRST_PAUSE;
         loop {
-            let removed = inner.within(inner.store.remove(&id, owner)).await;
+            let removing = inner.store.remove(&id, owner);
+            let removed = inner.within(Operation::Remove, Instant::now(), removing).await;
             let now = Instant::now();
             match removed {
                 Ok(Write::Applied) => break,
                 Ok(Write::Lost) if now >= landed_by => break,
                 _ if now >= give_up_at => {
+                    inner.metrics.pending_writes_dropped.inc();
                     warn!(
                         ?id,
                         "a claim that may have landed could not be removed; its key may read as unknown"

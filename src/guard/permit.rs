@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
+use super::metrics::{Operation, Second};
 use super::pending::{self, Record};
 use super::{Inner, Rules, at_once};
 use crate::idempotency::{
@@ -32,6 +33,9 @@ pub struct Permit {
     lease_until: Mutex<Option<Instant>>,
     /// What is unknown of an earlier attempt that this one has taken over.
     earlier: Option<UnknownCause>,
+    begun: Second,
+    /// Whether it is known what to write.
+    is_ended: bool,
     settled: bool,
 }
 
@@ -54,6 +58,9 @@ impl Permit {
         lease_until: Instant,
         earlier: Option<UnknownCause>,
     ) -> Self {
+        // The lease is counted from when the claim was made.
+        let claimed_at = lease_until.checked_sub(inner.params.lease).unwrap_or(lease_until);
+        let begun = inner.metrics.in_flight.begin(claimed_at);
         Self {
             inner,
             record: Record {
@@ -66,6 +73,8 @@ impl Permit {
             release_status: rules.release_status.clone(),
             lease_until: Mutex::new(Some(lease_until)),
             earlier,
+            begun,
+            is_ended: false,
             settled: false,
         }
     }
@@ -125,6 +134,10 @@ impl Permit {
             Settlement::Release(reason) => Some(*reason),
             Settlement::Record(_) => None,
         };
+        self.is_ended = true;
+        if let Settlement::Record(Outcome::Unknown(cause)) = &settlement {
+            self.inner.metrics.became_unknown(*cause);
+        }
         if let Some(reason) = release {
             self.inner.waiting.released(&self.record.id, reason);
         }
@@ -148,7 +161,9 @@ impl Permit {
     async fn renew(&self) {
         let lease = self.inner.params.lease;
         let lease_until = Instant::now() + lease;
-        match self.inner.within(self.inner.store.renew(&self.record.id, self.record.owner, lease)).await {
+        let (inner, now) = (&self.inner, lease_until - lease);
+        let renewing = inner.store.renew(&self.record.id, self.record.owner, lease);
+        match inner.within(Operation::Renew, now, renewing).await {
             Ok(Write::Applied) => self.set_lease(Some(lease_until)),
             Ok(Write::Lost) => {
                 warn!(id = ?self.record.id, "the lease is lost; the attempt goes on and its outcome is still recorded");
@@ -169,6 +184,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.inner.metrics.in_flight.end(self.begun);
+        if !self.is_ended {
+            self.inner.metrics.permits_dropped.inc();
+            self.inner.metrics.became_unknown(UnknownCause::Abandoned);
+        }
         if !self.settled {
             pending::retry(&self.inner, self.record.clone());
         }
@@ -178,19 +198,19 @@ impl Drop for Permit {
 impl Record {
     /// One try: when the record will be gone, if there is one.
     pub(super) async fn write(&self, inner: &Inner) -> Result<Option<SystemTime>, StoreError> {
+        let begun = Instant::now();
         match &self.settlement {
             Settlement::Release(_) => {
-                let write = inner.within(inner.store.remove(&self.id, self.owner)).await?;
+                let removing = inner.store.remove(&self.id, self.owner);
+                let write = inner.within(Operation::Remove, begun, removing).await?;
                 if write == Write::Lost {
                     warn!(id = ?self.id, "a key was to be freed, but another owner stands there");
                 }
                 Ok(None)
             }
             Settlement::Record(outcome) => {
-                match inner
-                    .within(inner.store.update(&self.id, self.owner, outcome, self.fingerprint, self.ttl))
-                    .await?
-                {
+                let updating = inner.store.update(&self.id, self.owner, outcome, self.fingerprint, self.ttl);
+                match inner.within(Operation::Update, begun, updating).await? {
                     Update::Applied { expires_at } => Ok(Some(expires_at)),
                     Update::Lost => {
                         warn!(id = ?self.id, "an outcome was to be recorded, but the entry is no longer this owner's");

@@ -60,6 +60,11 @@ impl WaitingRoom {
         Some(Waiter { room: self.0.clone(), id })
     }
 
+    /// How many wait in all.
+    pub(super) fn count(&self) -> usize {
+        self.0.count.load(Ordering::Relaxed)
+    }
+
     /// The owner's word to those who wait for `id`. To be said before the entry is removed.
     pub(super) fn released(&self, id: &RequestId, reason: ReleaseReason) {
         if self.0.count.load(Ordering::SeqCst) == 0 {

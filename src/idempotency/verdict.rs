@@ -68,6 +68,20 @@ pub enum MismatchCause {
     Rule,
 }
 
+impl MismatchCause {
+    /// Every cause, in its order.
+    pub const ALL: [Self; 2] = [Self::Payload, Self::Rule];
+
+    /// The cause's name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Payload => "payload",
+            Self::Rule => "rule",
+        }
+    }
+}
+
 /// Judges `presented` against what stands.
 #[must_use]
 pub fn judge(standing: Entry, presented: &Presented, on_unknown: OnUnknown) -> Verdict {

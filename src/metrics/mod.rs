@@ -4,12 +4,15 @@
 //! it. On the way of a request nothing here takes a lock: an instrument is found once and is atomics from then on.
 
 mod classic;
+mod histogram;
 
 use std::fmt;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+
+pub use histogram::{Bounds, HTTP, Histogram, STORE, Table};
 
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text";

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
-use tokio::time::Instant;
 use tracing::info;
 
 use super::outcome::RequestOutcome;
@@ -19,7 +18,6 @@ pub const TARGET: &str = "oncegate::access";
 /// What a line will say.
 #[derive(Debug)]
 pub struct AccessLine {
-    begun: Instant,
     client: IpAddr,
     method: Method,
     pub(super) request_id: Option<HeaderValue>,
@@ -31,11 +29,10 @@ pub struct AccessLine {
 }
 
 impl AccessLine {
-    /// The line of a request that begins now.
+    /// The line of a request that begins.
     #[must_use]
     pub fn begin(client: IpAddr, method: &Method) -> Self {
         Self {
-            begun: Instant::now(),
             client,
             method: method.clone(),
             request_id: None,
@@ -47,12 +44,14 @@ impl AccessLine {
         }
     }
 
-    /// Writes the line of a request that ended so, and that would have ended as `observed` on a route that enforces.
+    /// Writes the line of a request that ended so, so long after its head, and that would have ended as `observed` on a route
+    /// that enforces.
     pub fn write(
         &self,
         status: Option<StatusCode>,
         outcome: RequestOutcome,
         observed: Option<RequestOutcome>,
+        took: Duration,
     ) {
         info!(
             target: TARGET,
@@ -66,7 +65,7 @@ impl AccessLine {
             cause = self.cause,
             key = self.key.as_deref(),
             client_gone = self.client_gone.then_some(true),
-            duration_ms = milliseconds(self.begun.elapsed()),
+            duration_ms = milliseconds(took),
             upstream_ms = self.upstream.map(milliseconds),
             "request"
         );

@@ -6,19 +6,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 
 use super::access::AccessLine;
-use super::metrics::RouteMetrics;
+use super::metrics::{RouteMetrics, method_name};
 use super::outcome::RequestOutcome;
 use crate::idempotency::Key;
 
 /// The account of one request. Closed when it is dropped.
 #[derive(Debug)]
-pub struct Account(Option<Open>);
+pub struct Account {
+    method: &'static str,
+    /// Gone once it is closed.
+    open: Option<Open>,
+}
 
 #[derive(Debug)]
 struct Open {
+    begun: Instant,
     /// `None` until it is known where the request counts.
     metrics: Option<Arc<RouteMetrics>>,
     status: Option<StatusCode>,
@@ -29,16 +35,18 @@ struct Open {
 }
 
 impl Account {
-    /// Opens the account of a request. `line` is its line in the access log, if that is on.
+    /// Opens the account of a request that begins now. `line` is its line in the access log, if that is on.
     #[must_use]
-    pub const fn open(line: Option<Box<AccessLine>>) -> Self {
-        Self(Some(Open {
-            metrics: None,
-            status: None,
-            outcome: RequestOutcome::ClientGone,
-            observed: None,
-            line,
-        }))
+    pub fn open(method: &Method, line: Option<Box<AccessLine>>) -> Self {
+        let (begun, outcome) = (Instant::now(), RequestOutcome::ClientGone);
+        let open = Open { begun, metrics: None, status: None, outcome, observed: None, line };
+        Self { method: method_name(method), open: Some(open) }
+    }
+
+    /// The request's method, as a label has it.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        self.method
     }
 
     /// The request's `X-Request-Id`.
@@ -48,7 +56,7 @@ impl Account {
 
     /// The route that serves the request, and what it counts.
     pub fn route(&mut self, name: &Arc<str>, metrics: &Arc<RouteMetrics>) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = &mut self.open {
             open.metrics = Some(metrics.clone());
         }
         self.line(|line| line.route = Some(name.clone()));
@@ -56,7 +64,7 @@ impl Account {
 
     /// Where a request counts that no route serves.
     pub fn unrouted(&mut self, metrics: &Arc<RouteMetrics>) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = &mut self.open {
             open.metrics.get_or_insert_with(|| metrics.clone());
         }
     }
@@ -78,7 +86,7 @@ impl Account {
 
     /// How it ended.
     pub fn end(&mut self, status: StatusCode, outcome: RequestOutcome) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = &mut self.open {
             open.status = Some(status);
             open.outcome = outcome;
         }
@@ -86,14 +94,14 @@ impl Account {
 
     /// How it ended, where the status went out before that was known.
     pub fn outcome(&mut self, outcome: RequestOutcome) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = &mut self.open {
             open.outcome = outcome;
         }
     }
 
     /// How it would have ended on a route that enforces: what it would have met first counts.
     pub fn observed(&mut self, outcome: RequestOutcome) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = &mut self.open {
             open.observed.get_or_insert(outcome);
         }
     }
@@ -106,22 +114,24 @@ impl Account {
     /// Hands the account on: what is left behind accounts for nothing.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        Self(self.0.take())
+        Self { method: self.method, open: self.open.take() }
     }
 
     /// Closes the account, once: counts the request and writes its line.
     pub fn close(&mut self) {
-        let Some(Open { metrics, status, outcome, observed, line }) = self.0.take() else { return };
+        let Some(Open { begun, metrics, status, outcome, observed, line }) = self.open.take() else { return };
+        let took = begun.elapsed();
         if let Some(metrics) = metrics {
-            metrics.count(outcome, observed);
+            let answered = status.filter(|_| outcome != RequestOutcome::ClientGone);
+            metrics.ended(self.method, answered, (outcome, observed), took);
         }
         if let Some(line) = line {
-            line.write(status, outcome, observed);
+            line.write(status, outcome, observed, took);
         }
     }
 
     fn line(&mut self, tell: impl FnOnce(&mut AccessLine)) {
-        if let Some(Open { line: Some(line), .. }) = &mut self.0 {
+        if let Some(Open { line: Some(line), .. }) = &mut self.open {
             tell(line);
         }
     }

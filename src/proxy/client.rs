@@ -22,6 +22,8 @@ pub struct Client {
     pub connection: Probe,
     /// Its place among the connections, which a tunnel keeps.
     pub place: OwnedSemaphorePermit,
+    /// Counts it among the connections that are open.
+    pub counted: Option<Share>,
     /// Its place among those of its address, where these are bounded.
     pub place_of_address: Option<Share>,
     /// What TLS says of it; `None` on a connection in cleartext.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
@@ -78,7 +78,9 @@ impl Proxy {
             let answered = matches!(sent, Some(Ok(_)));
             info!(route = %site.name, answered, "an attempt ended after its client was answered");
         }
-        slot.account().upstream(begun.elapsed());
+        let (took, status) = (slot.sent_at().unwrap_or(begun).elapsed(), answered_with(sent.as_ref()));
+        site.metrics.sent(slot.method(), status, took);
+        slot.account().upstream(took);
         match sent {
             None => (Attempt::Unknown(UnknownCause::AttemptTimeout), None),
             Some(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
@@ -130,6 +132,11 @@ impl Proxy {
         };
         slot.reply(self.replies.problem(&problem));
     }
+}
+
+/// The status of the answer, if there is one.
+pub(super) fn answered_with<B, E>(sent: Option<&Result<Response<B>, E>>) -> Option<StatusCode> {
+    sent.and_then(|sent| sent.as_ref().ok()).map(Response::status)
 }
 
 /// Drives `work` until `deadline`, and keeps what is claimed alive meanwhile.

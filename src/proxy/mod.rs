@@ -208,7 +208,7 @@ impl Proxy {
         let site = |route: &Route| {
             let upstream = upstreams.get(route.upstream)?.clone();
             let name = Arc::from(route.name.as_str());
-            let metrics = metrics.route(&name, observes);
+            let metrics = metrics.route(&name, &upstream.params().name, observes);
             Some(Arc::new(Site { name, route: route.clone(), upstream, metrics }))
         };
         Ok(Self {
@@ -231,7 +231,7 @@ impl Proxy {
             access_log,
             trust: Trust::new(params.trusted_proxies.clone()),
             request_ids: params.request_id.then(RequestIds::new),
-            unrouted: metrics.route(&"".into(), false),
+            unrouted: metrics.route(&"".into(), "", false),
             metrics,
         })
     }
@@ -265,7 +265,7 @@ impl Proxy {
 
     /// Accounts for a request that `client` sent, and whose head could not be read.
     pub fn unreadable_head(&self, client: IpAddr) {
-        self.unrouted.count(RequestOutcome::Refused, None);
+        self.unrouted.unreadable();
         if self.access_log {
             access::unreadable(client);
         }
@@ -281,7 +281,7 @@ impl Proxy {
         let head = &mut request.head;
         let address = self.trust.client(client.address, &head.headers);
         let line = self.access_log.then(|| Box::new(AccessLine::begin(address, &head.method)));
-        let mut account = Account::open(line);
+        let mut account = Account::open(&head.method, line);
         let request_id = self.request_ids.as_ref().map(|ids| {
             let id = ids.give(&mut head.headers, self.trust.covers(client.address));
             account.request_id(&id);
@@ -376,6 +376,7 @@ impl Proxy {
         let admitted = match whole.present(policy).await {
             Ok(presented) => {
                 let admission = self.guard.admit(&presented, &policy.rules).await;
+                site.metrics.admitted(&admission);
                 self.admitted(admission, &presented, policy)
             }
             Err(problem) => Err(Box::new(self.replies.problem(&problem))),

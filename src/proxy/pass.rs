@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use super::account::Account;
 use super::body::{BodyError, ReplyBody, RequestBody};
 use super::client_body::ClientBody;
+use super::exchange::answered_with;
 use super::outcome::RequestOutcome;
 use super::policy::Patience;
 use super::problem::Problem;
@@ -90,7 +91,9 @@ impl Proxy {
         let begun = Instant::now();
         let sending = pin!(site.upstream.send(request, reuse, || true));
         let sent = while_there(client, uploaded.as_mut(), params.response_timeout, sending).await;
-        account.upstream(begun.elapsed());
+        let took = begun.elapsed();
+        site.metrics.sent(account.method(), answered_with(sent.as_ref().ok()), took);
+        account.upstream(took);
         let response = match sent? {
             Ok(response) => response,
             Err(SendError::NotSent(cause)) => {

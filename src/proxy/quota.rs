@@ -39,6 +39,12 @@ impl Quota {
         self.0.taken.load(Ordering::Relaxed)
     }
 
+    /// How much may be taken.
+    #[must_use]
+    pub fn max(&self) -> u64 {
+        self.0.max.load(Ordering::Relaxed)
+    }
+
     /// Whether there is no room.
     pub(super) fn is_full(&self) -> bool {
         self.taken() >= self.0.max.load(Ordering::Relaxed)

@@ -5,6 +5,7 @@
 
 use http::{Response, StatusCode};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::account::Account;
 use super::body::ReplyBody;
@@ -15,6 +16,10 @@ use super::reply::Reply;
 #[derive(Debug)]
 pub struct Slot {
     client: Option<oneshot::Sender<Response<ReplyBody>>>,
+    /// The request's method, as a label has it.
+    method: &'static str,
+    /// When the request began to be sent, if its answer is asked for only later.
+    sent_at: Option<Instant>,
     account: Account,
 }
 
@@ -25,13 +30,30 @@ impl Slot {
         // What is cut off without a reply, by a panic or the end of the process, may have run.
         account.outcome(RequestOutcome::Unknown);
         let (client, receiver) = oneshot::channel();
-        (Self { client: Some(client), account }, receiver)
+        (Self { client: Some(client), method: account.method(), sent_at: None, account }, receiver)
     }
 
     /// Whether somebody waits for a reply that was not given yet.
     #[must_use]
     pub fn is_waited_for(&self) -> bool {
         self.client.as_ref().is_some_and(|client| !client.is_closed())
+    }
+
+    /// The request's method, as a label has it.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// The request begins to be sent now, and its answer is asked for only later.
+    pub fn begins_to_send(&mut self) {
+        self.sent_at = Some(Instant::now());
+    }
+
+    /// When that was.
+    #[must_use]
+    pub const fn sent_at(&self) -> Option<Instant> {
+        self.sent_at
     }
 
     /// The request's account.

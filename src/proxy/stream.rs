@@ -64,6 +64,7 @@ impl Proxy {
         };
         let presented = keyed.present(policy, None);
         let admission = self.guard.admit(&presented, &policy.rules).await;
+        site.metrics.admitted(&admission);
         let mut compared = None;
         let mut permit = match admission {
             Ok(Admission::Standing { verdict: Verdict::Compare(standing), .. }) if policy.observes => {
@@ -71,7 +72,7 @@ impl Proxy {
                 None
             }
             Ok(Admission::Standing { verdict: Verdict::Compare(standing), waited }) => {
-                return self.compare((*standing, &presented), waited, body, slot, policy).await;
+                return self.compare(&site, (*standing, &presented), waited, body, slot, policy).await;
             }
             admission => match self.admitted(admission, &presented, policy) {
                 Ok(permit) => permit,
@@ -91,6 +92,7 @@ impl Proxy {
         if let (Some(standing), Some(_)) = (compared, fingerprint) {
             let presented = Presented { fingerprint, ..presented };
             let verdict = judge(*standing, &presented, OnUnknown::Reject);
+            site.metrics.judged(&verdict);
             slot.account().observed(self.verdict(verdict, false, policy).outcome);
         }
         let settled = match permit {
@@ -115,6 +117,7 @@ impl Proxy {
     /// run again where its outcome is unknown is told to be unknown.
     async fn compare(
         &self,
+        site: &Site,
         (standing, presented): (Entry, &Presented),
         waited: bool,
         mut body: HashedBody,
@@ -124,7 +127,9 @@ impl Proxy {
         slot.reply(match body.read_whole().await {
             Ok(fingerprint) => {
                 let presented = Presented { fingerprint: Some(fingerprint), ..*presented };
-                self.verdict(judge(standing, &presented, OnUnknown::Reject), waited, policy)
+                let verdict = judge(standing, &presented, OnUnknown::Reject);
+                site.metrics.judged(&verdict);
+                self.verdict(verdict, waited, policy)
             }
             Err(problem) => self.replies.problem(&problem),
         });
@@ -156,6 +161,7 @@ impl Proxy {
         let request = self.outbound(keyed.parts, body, &site.route, client);
         let reuse = Reuse { max_idle: params.max_reuse_idle, trusted_idle: Duration::ZERO };
         let may_send = || permit.is_none_or(Permit::is_held);
+        slot.begins_to_send();
         let mut sending = pin!(site.upstream.send(request, reuse, may_send));
         // The upstream may answer before it has read all.
         let under_way = async {

@@ -63,6 +63,17 @@ pub struct Upstream {
     is_watched: AtomicBool,
 }
 
+/// How an endpoint is at present.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointNow<'a> {
+    /// Where it is, as the file says it.
+    pub address: &'a str,
+    /// Whether it is neither passed over nor failing its health check.
+    pub is_usable: bool,
+    /// How many connections it has, busy and idle ones together.
+    pub connections: usize,
+}
+
 /// Why an upstream cannot be used.
 #[derive(Debug, Error)]
 #[error("upstream {name}: {source}")]
@@ -159,6 +170,15 @@ impl Upstream {
                 others.get_or_insert_with(|| self.balance.others(first, &self.endpoints).into_iter()).next();
         }
         Err(SendError::NotSent(cause))
+    }
+
+    /// How its endpoints are at present.
+    pub fn endpoints_now(&self) -> impl Iterator<Item = EndpointNow<'_>> {
+        self.endpoints.iter().map(|endpoint| EndpointNow {
+            address: &endpoint.label,
+            is_usable: self.balance.is_usable(&endpoint.standing),
+            connections: endpoint.connections(),
+        })
     }
 
     /// Closes the connections that were idle for too long.

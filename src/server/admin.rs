@@ -126,13 +126,16 @@ pub enum AdminError {
 }
 
 impl Admin {
-    /// Lets in by `params`, and speaks of `state`.
+    /// Lets in by `params`, over `tls` if there is one, and speaks of `state`.
     ///
     /// # Errors
     ///
     /// [`AdminError`].
-    pub fn new(params: &AdminParams, state: AdminState) -> Result<Self, AdminError> {
-        let tls = params.tls.clone().map(|tls| TlsServer::new(tls, false)).transpose()?.map(Arc::new);
+    pub fn new(
+        params: &AdminParams,
+        tls: Option<Arc<TlsServer>>,
+        state: AdminState,
+    ) -> Result<Self, AdminError> {
         Ok(Self { access: Access::new(params)?, tls, state, snapshots: Snapshots::new() })
     }
 

@@ -35,6 +35,8 @@ impl Connection {
     pub(super) async fn serve(self, stop: CancellationToken) {
         let Self { accepted: (stream, peer, place), server, how } = self;
         let params = server.params();
+        // There is room: it has a place.
+        let counted = server.open.take(1);
         let opened = tokio::select! {
             biased;
             opened = open(stream, peer.ip(), how, &server, &params) => opened,
@@ -42,13 +44,17 @@ impl Connection {
         };
         let Opened { stream, probe, address, place_of_address, tls, is_http2 } = match opened {
             Ok(opened) => opened,
-            Err(error) => return debug!(%error, peer = %peer.ip(), "a connection sent no request"),
+            Err(error) => {
+                server.metrics.refused(&error);
+                return debug!(%error, peer = %peer.ip(), "a connection sent no request");
+            }
         };
         let http2 = params.http2.filter(|_| is_http2);
         let client = Arc::new(Client {
             address,
             connection: if is_http2 { probe.shared() } else { probe },
             place,
+            counted,
             place_of_address,
             tls,
             attempts: http2.map(|limits| Quota::new(limits.max_attempts as u64)),

@@ -9,6 +9,7 @@ mod connection;
 pub mod framing;
 mod http1;
 mod http2;
+pub mod metrics;
 mod opening;
 mod params;
 mod reload;
@@ -36,9 +37,10 @@ pub use params::{
 pub use reload::{Reload, ReloadRequests, Reloaded};
 pub use tls::{TlsError, TlsServer};
 
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Quota};
 use addresses::Addresses;
 use connection::Connection;
+use metrics::Metrics;
 
 /// How long accepting pauses when the system has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -70,6 +72,9 @@ pub struct Server {
     proxy: ArcSwap<Proxy>,
     tls: Option<Arc<TlsServer>>,
     places: Arc<Semaphore>,
+    /// Counts the connections that are open; `places` bounds them.
+    open: Quota,
+    metrics: Metrics,
     addresses: Option<Addresses>,
     connections: TaskTracker,
 }
@@ -84,6 +89,8 @@ impl Server {
             params: ArcSwap::from_pointee(params),
             proxy: ArcSwap::new(proxy),
             tls,
+            open: Quota::new(places.available_permits() as u64),
+            metrics: Metrics::default(),
             places,
             addresses,
             connections: TaskTracker::new(),
@@ -125,6 +132,7 @@ impl Server {
                 accepted = accept(&listener, &self.places) => accepted,
             };
             let Some(accepted) = accepted else { continue };
+            self.metrics.accepted.inc();
             let connection = Connection::new(accepted, self.clone(), how);
             // A token of its own: connections that all asked the same one would wait for each other.
             let stop = stop.child_token();

@@ -42,10 +42,28 @@ pub(super) enum OpeningError {
     TooSlow(#[from] Elapsed),
     #[error(transparent)]
     Broken(#[from] std::io::Error),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(#[source] std::io::Error),
     #[error("it does not begin with a PROXY header")]
     NoProxyHeader,
     #[error("its address has max_connections_per_address already")]
     TooMany,
+}
+
+impl OpeningError {
+    /// Every reason.
+    pub(super) const REASONS: [&str; 5] = ["broken", "no_proxy_header", "tls", "too_many", "too_slow"];
+
+    /// The reason, in a word.
+    pub(super) const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Broken(_) => "broken",
+            Self::NoProxyHeader => "no_proxy_header",
+            Self::Tls(_) => "tls",
+            Self::TooMany => "too_many",
+            Self::TooSlow(_) => "too_slow",
+        }
+    }
 }
 
 /// Opens the connection that `peer` has made to the listener of `how`.
@@ -68,7 +86,8 @@ pub(super) async fn open(
     };
     let opened = |stream, tls, is_http2| Opened { stream, probe, address, place_of_address, tls, is_http2 };
     if let Some(tls) = server.tls.as_ref().filter(|_| how.tls) {
-        let Secured { stream, tls, is_http2 } = Box::pin(tls.accept(socket)).await?;
+        let Secured { stream, tls, is_http2 } =
+            Box::pin(tls.accept(socket)).await.map_err(OpeningError::Tls)?;
         return Ok(opened(Stream::Tls(Box::new(stream)), Some(tls), is_http2));
     }
     let is_http2 = http2.is_some() && timeout(header_timeout, begins_with_http2(&mut socket)).await??;

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{CertificateParams, ClientAuthParams, TlsParams};
 use crate::proxy::Tls;
@@ -37,6 +38,8 @@ pub struct TlsServer {
     params: TlsParams,
     http2: bool,
     config: RwLock<Arc<ServerConfig>>,
+    /// When each certificate expires, in seconds since 1970, in the order of the files.
+    expiries: RwLock<Vec<i64>>,
     /// The contents that were looked at last, good or bad.
     looked_at: RwLock<[u8; 32]>,
 }
@@ -58,8 +61,16 @@ impl TlsServer {
     /// [`TlsError`].
     pub fn new(params: TlsParams, http2: bool) -> Result<Self, TlsError> {
         let contents = Contents::read(&params)?;
-        let config = RwLock::new(Arc::new(config(&params, http2, &contents)?));
-        Ok(Self { params, http2, config, looked_at: RwLock::new(contents.digest()) })
+        let (config, expiries) = config(&params, http2, &contents)?;
+        let (config, expiries) = (RwLock::new(Arc::new(config)), RwLock::new(expiries));
+        Ok(Self { params, http2, config, expiries, looked_at: RwLock::new(contents.digest()) })
+    }
+
+    /// The files of the certificates in use, and when each expires, in seconds since 1970.
+    pub(super) fn expiries(&self) -> Vec<(String, i64)> {
+        let files = self.params.certificates.iter().map(|files| files.cert.display().to_string());
+        let expiries = self.expiries.read().unwrap_or_else(PoisonError::into_inner);
+        files.zip(expiries.iter().copied()).collect()
     }
 
     /// Does the handshake.
@@ -99,7 +110,8 @@ impl TlsServer {
             return;
         }
         match config(&self.params, self.http2, &contents) {
-            Ok(config) => {
+            Ok((config, expiries)) => {
+                *self.expiries.write().unwrap_or_else(PoisonError::into_inner) = expiries;
                 *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
                 info!("new certificates are in use");
             }
@@ -137,9 +149,15 @@ impl ClientAuthParams {
     }
 }
 
-fn config(params: &TlsParams, http2: bool, contents: &Contents) -> Result<ServerConfig, TlsError> {
+/// What is spoken by these contents, and when each certificate expires.
+fn config(
+    params: &TlsParams,
+    http2: bool,
+    contents: &Contents,
+) -> Result<(ServerConfig, Vec<i64>), TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let keys = contents.keys(params, &provider)?;
+    let expiries = keys.iter().map(|key| expiry(key)).collect();
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Provider)?;
@@ -155,7 +173,13 @@ fn config(params: &TlsParams, http2: bool, contents: &Contents) -> Result<Server
         if http2 { vec![ALPN_HTTP2.into(), ALPN_HTTP1.into()] } else { vec![ALPN_HTTP1.into()] };
     // What comes with 0-RTT can be replayed by anybody who sees it.
     config.max_early_data_size = 0;
-    Ok(config)
+    Ok((config, expiries))
+}
+
+/// When a certificate expires (RFC 5280 §4.1.2.5); 0 if it does not say so in a way that can be read.
+fn expiry(key: &CertifiedKey) -> i64 {
+    let leaf = key.end_entity_cert().ok().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+    leaf.map_or(0, |(_, leaf)| leaf.validity().not_after.timestamp())
 }
 
 fn verifier(

@@ -61,7 +61,7 @@ pub struct MemoryParams {
 
 /// The store that lives and dies with its process.
 pub struct MemoryStore {
-    params: MemoryParams,
+    pub(super) params: MemoryParams,
     clock: Clock,
     shards: [Mutex<Shard>; SHARDS],
     /// Records in all shards, the expired ones included. Raised before a record is put in, so never above the bound.

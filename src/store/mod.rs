@@ -7,6 +7,7 @@ pub mod codec;
 #[cfg(feature = "store-contract")]
 pub mod contract;
 pub mod memory;
+pub mod metrics;
 pub mod redis;
 mod transition;
 
@@ -132,6 +133,9 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unreachable, Self::Evicts, Self::Forgot, Self::NotDurable];
+
     /// The word for it in logs, metrics and `/readyz`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -156,7 +156,8 @@ impl Balance {
         candidates.find(is_usable).unwrap_or(start)
     }
 
-    fn is_usable(&self, standing: &Standing) -> bool {
+    /// Whether requests go to it.
+    pub(super) fn is_usable(&self, standing: &Standing) -> bool {
         let ejected_until = standing.ejected_until.load(Ordering::Relaxed);
         !standing.is_unhealthy.load(Ordering::Relaxed)
             && (ejected_until == 0 || ejected_until <= self.millis())

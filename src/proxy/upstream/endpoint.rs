@@ -30,11 +30,14 @@ pub(super) struct Endpoint {
     /// The `Host` that it sees, where it is not the client's.
     pub(super) host: Option<HeaderValue>,
     pub(super) authority: String,
+    /// What it is called in metrics.
+    pub(super) label: String,
     pub(super) scheme: Scheme,
     base_path: String,
     idle: Pool,
     multiplexed: Arc<http2::Connections>,
     connect_timeout: Duration,
+    max_connections: usize,
     places: Arc<Semaphore>,
     /// One connection that may turn out to carry many requests is made at a time: those who wait may not need their own.
     dialing: Semaphore,
@@ -80,11 +83,13 @@ impl Endpoint {
                 UpstreamHost::Endpoint => HeaderValue::from_str(&endpoint.authority).ok(),
             },
             authority: endpoint.authority.clone(),
+            label: label(endpoint),
             scheme: if endpoint.is_tls { Scheme::HTTPS } else { Scheme::HTTP },
             base_path: endpoint.base_path.clone(),
             idle: Pool::new(params.max_idle_connections, params.max_connection_age),
             multiplexed: http2::Connections::new(params),
             connect_timeout: params.connect_timeout,
+            max_connections: params.max_connections.min(Semaphore::MAX_PERMITS),
             places: Arc::new(Semaphore::new(params.max_connections.min(Semaphore::MAX_PERMITS))),
             dialing: Semaphore::new(1),
             waiting: AtomicUsize::new(0),
@@ -125,6 +130,11 @@ impl Endpoint {
             Fresh::Http2(connection) => Connection::Http2(self.multiplexed.add(connection)),
         };
         Ok(Found { connection, is_fresh: true })
+    }
+
+    /// How many connections there are, and are being made.
+    pub(super) fn connections(&self) -> usize {
+        self.max_connections.saturating_sub(self.places.available_permits())
     }
 
     pub(super) fn base_path(&self) -> &str {
@@ -200,6 +210,16 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// An endpoint's address as it is written in the file, but for its scheme.
+fn label(endpoint: &policy::Endpoint) -> String {
+    match &endpoint.address {
+        policy::Address::Unix(path) => path.display().to_string(),
+        policy::Address::Ip(_) | policy::Address::Name(..) => {
+            format!("{}{}", endpoint.authority, endpoint.base_path)
+        }
     }
 }
 

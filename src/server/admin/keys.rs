@@ -98,7 +98,7 @@ impl Admin {
         for _ in 0..MAX_PAGES {
             let room = page.limit_entries - keys.len();
             let request = PageRequest { after: page.after, limit_entries: room };
-            let found = self.read(self.state.store.list(&request)).await?;
+            let found = self.read(self.state.guard.list(&request)).await?;
             let listed = found.entries.iter().map(Shown::listed);
             keys.extend(listed.filter(|shown| state.is_none_or(|state| state == shown.state)));
             page.after = found.next;
@@ -200,7 +200,7 @@ impl Admin {
     }
 
     async fn shown(&self, id: &RequestId) -> Result<Option<Shown>, AdminProblem> {
-        let entry = self.read(self.state.store.lookup(id)).await?;
+        let entry = self.read(self.state.guard.lookup(id)).await?;
         let Some(entry) = entry else { return Ok(None) };
         let age = match entry.state {
             State::InFlight | State::Unknown(_) => self.age(id).await?,
@@ -213,7 +213,7 @@ impl Admin {
     async fn age(&self, id: &RequestId) -> Result<Option<Duration>, AdminProblem> {
         let mut page = PageRequest { after: None, limit_entries: MAX_PAGE_ENTRIES };
         for _ in 0..MAX_PAGES {
-            let found = self.read(self.state.store.list(&page)).await?;
+            let found = self.read(self.state.guard.list(&page)).await?;
             if let Some(listed) = found.entries.iter().find(|listed| listed.id == *id) {
                 return Ok(Some(listed.age));
             }

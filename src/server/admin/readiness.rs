@@ -34,7 +34,7 @@ impl Readiness {
     }
 
     /// Whether requests are welcome, and a text that says so: a word, then a line for each trouble of the store.
-    pub(super) fn word(&self) -> (bool, String) {
+    pub(in crate::server) fn word(&self) -> (bool, String) {
         let troubles = self.store.troubles();
         let (is_ready, word) = if self.is_draining.load(Ordering::Relaxed) {
             (false, "draining")

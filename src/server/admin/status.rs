@@ -93,7 +93,7 @@ impl Admin {
         }
         let page = PageRequest { after: None, limit_entries: MAX_OPEN_KEYS };
         // That the store cannot be asked is among its troubles.
-        let listed = self.read(self.state.store.list(&page)).await.ok();
+        let listed = self.read(self.state.guard.list(&page)).await.ok();
         let mut keys = OpenKeys { is_known: listed.is_some(), ..OpenKeys::default() };
         let listed = listed.unwrap_or_default();
         keys.has_more = listed.next.is_some();

@@ -1,5 +1,6 @@
 //! The page of a proxy's metrics, as a test reads it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The page, in the classic text format.
@@ -17,6 +18,28 @@ impl Metrics {
     pub fn find(&self, sample: &str) -> Option<f64> {
         let value = |line: &str| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok();
         self.0.lines().find_map(value)
+    }
+
+    /// The names and types of all metrics.
+    pub fn families(&self) -> BTreeSet<(String, String)> {
+        let family = |line: &str| {
+            let (name, kind) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+            Some((name.to_owned(), kind.to_owned()))
+        };
+        self.0.lines().filter_map(family).collect()
+    }
+
+    /// The names of the labels that samples of this metric have.
+    pub fn labels(&self, name: &str) -> BTreeSet<String> {
+        let is_of = |sample: &str| {
+            sample.strip_prefix(name).is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
+        };
+        let samples =
+            self.0.lines().filter_map(|line| line.split_once('{')).filter(|(sample, _)| is_of(sample));
+        let labels = samples.filter_map(|(_, rest)| rest.rsplit_once("\"} ")).map(|(labels, _)| labels);
+        let names =
+            labels.flat_map(|labels| labels.split("\",").filter_map(|label| Some(label.split_once('=')?.0)));
+        names.map(str::to_owned).filter(|name| name != "le").collect()
     }
 }
 
