@@ -21,7 +21,7 @@ use self::metrics::Counted;
 use self::reload::Reloader;
 use crate::config::{self, Contents, Settings, StoreSettings};
 use crate::guard::{self, Guard};
-use crate::proxy::{self, Proxy, SetupError};
+use crate::proxy::{self, Background, Proxy, SetupError};
 use crate::server::admin::{Admin, AdminError, AdminState, Effective, Readiness};
 use crate::server::{self, BindError, Reload, Server, TlsError, TlsServer};
 use crate::store::codec::{Codec, KeyError};
@@ -34,6 +34,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long setting up the store may take.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the store may take to record what is given up when the grace is over.
+const MARKING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Oncegate with its listeners open, not serving yet.
 #[derive(Debug)]
@@ -83,7 +86,9 @@ pub enum BuildError {
 pub enum Drained {
     /// All work that was begun is finished and recorded.
     Complete,
-    /// The grace was over, or the abort came, with this many guarded requests and records unfinished.
+    /// The grace was over with this many guarded requests unfinished, and their outcomes are recorded as unknown.
+    Marked(usize),
+    /// The abort came, or the store did not take it, with this many guarded requests and records unfinished.
     Unfinished(usize),
 }
 
@@ -123,13 +128,14 @@ impl App {
     ) -> Result<Self, BuildError> {
         let too_slow = |_| Err(StoreError::Unavailable("no answer to the setup".into()));
         timeout(SETUP_TIMEOUT, store.setup()).await.unwrap_or_else(too_slow)?;
-        let work = TaskTracker::new();
+        let background = Background::default();
+        let work = background.tracker().clone();
         let readiness = Arc::new(Readiness::new(Arc::clone(&store), settings.server.ready_needs_store));
         let params = guard::Params { store_timeout: store_timeout(&settings), ..settings.guard.clone() };
         let guard = Guard::new(Arc::clone(&store), params, work.clone());
         let (metrics, reload_metrics) = (proxy::metrics::Metrics::default(), reload::Metrics::default());
         let (access_log, counting) = (settings.log.access, metrics.clone());
-        let proxy = Proxy::new(&settings.proxy, access_log, guard.clone(), work.clone(), counting)?;
+        let proxy = Proxy::new(&settings.proxy, access_log, guard.clone(), background, counting)?;
         let http2 = settings.server.http2.is_some();
         let tls = settings.server.tls.clone().map(|params| TlsServer::new(params, http2)).transpose()?;
         let mut listeners = Vec::new();
@@ -210,8 +216,9 @@ impl App {
         self.admin_address
     }
 
-    /// Serves until `shutdown`, then drains: no new connections, what was begun is finished. Ends when all is done, when
-    /// the grace is over, or at `abort`; what is unfinished then goes on for as long as the runtime does.
+    /// Serves until `shutdown`. Then it is no longer ready, and after `drain_delay` it drains: no new connections, what was
+    /// begun is finished. When the grace is over, what is unfinished is given up, and its outcome recorded as unknown. Ends
+    /// after that, or when all is done, or at `abort`; what is unfinished then goes on for as long as the runtime does.
     pub async fn run(self, shutdown: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Drained {
         let Self { guard, readiness, server, reloader, tls, work, listeners, admin, .. } = self;
         let (stop, accepting) = (CancellationToken::new(), TaskTracker::new());
@@ -242,30 +249,49 @@ impl App {
             () = shutdown => {}
             () = &mut abort => return Drained::Unfinished(unfinished()),
         }
-        info!(connections = connections.len(), unfinished = unfinished(), "draining");
         readiness.drain();
+        let drain_delay = server.params().drain_delay;
+        if !drain_delay.is_zero() {
+            info!(?drain_delay, "not ready any more; requests are still welcome");
+            server.leave();
+            tokio::select! {
+                () = sleep(drain_delay) => {}
+                () = &mut abort => return Drained::Unfinished(unfinished()),
+            }
+        }
+        info!(connections = connections.len(), unfinished = unfinished(), "draining");
         server.proxy().drain();
         stop.cancel();
         for tracker in [&accepting, &connections, &work] {
             tracker.close();
         }
-        let finished = async {
+        let mut finished = pin!(async {
             accepting.wait().await;
             connections.wait().await;
             work.wait().await;
-        };
+        });
+        let mut given_up = 0;
         tokio::select! {
             biased;
-            () = finished => info!("drained"),
+            () = &mut finished => info!("drained"),
             () = sleep(server.params().shutdown_grace) => {
-                let (connections, unfinished) = (connections.len(), unfinished());
-                warn!(connections, unfinished, "the grace is over; what is unfinished will read as unknown");
+                given_up = unfinished();
+                warn!(connections = connections.len(), unfinished = given_up, "the grace is over: what is unfinished is given up");
+                server.proxy().background().give_up();
+                tokio::select! {
+                    _ = timeout(MARKING_TIMEOUT, &mut finished) => {}
+                    () = &mut abort => {}
+                }
             }
-            () = abort => {}
+            () = &mut abort => {}
         }
         match unfinished() {
             // Streams that are not guarded may be cut: nothing was promised of them.
-            0 => Drained::Complete,
+            0 if given_up == 0 => Drained::Complete,
+            0 => {
+                warn!(unfinished = given_up, "what was given up is recorded as unknown");
+                Drained::Marked(given_up)
+            }
             unfinished => Drained::Unfinished(unfinished),
         }
     }

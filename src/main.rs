@@ -131,7 +131,7 @@ async fn run(Loaded { settings, warnings }: Loaded, path: &Path, contents: Conte
         never = signalled => never,
     };
     match drained {
-        Drained::Complete => Ok(()),
+        Drained::Complete | Drained::Marked(_) => Ok(()),
         Drained::Unfinished(count) => {
             error!(count, "ended with work unfinished");
             Err((FAILED, format!("ended with {count} connections or requests unfinished")))

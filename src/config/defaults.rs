@@ -9,6 +9,8 @@ use crate::server::Http2Params;
 
 /// `[server] listen`: every address, port 8080.
 pub(super) const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+/// `[server] drain_delay`: an orchestrator's own delay (`preStop`) does as well.
+pub(super) const DRAIN_DELAY: Duration = Duration::ZERO;
 /// `[server] shutdown_grace`: what orchestrators wait before they kill.
 pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 /// `[server] max_connections`.

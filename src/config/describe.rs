@@ -75,6 +75,7 @@ fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
     let (server, proxy) = (&settings.server, &settings.proxy);
     writeln!(out, "\nserver")?;
     for (name, value) in [
+        ("drain_delay", server.drain_delay),
         ("shutdown_grace", server.shutdown_grace),
         ("write_timeout", server.write_timeout),
         ("header_timeout", server.header_timeout),

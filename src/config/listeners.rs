@@ -51,6 +51,9 @@ pub(super) fn server_and_admin(root: &mut Section<'_>, folder: &Path, report: &R
             .value,
         admin: admin.map(|admin| admin.value),
         ready_needs_store: defaults::READY_NEEDS_STORE,
+        drain_delay: section
+            .read("drain_delay", defaults::DRAIN_DELAY, duration(Duration::ZERO..=Duration::from_hours(1)))
+            .value,
         shutdown_grace: section
             .read("shutdown_grace", defaults::SHUTDOWN_GRACE, duration(MILLISECOND..=DAY))
             .value,

@@ -9,22 +9,48 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::Receiver;
 use tokio::sync::oneshot::error::RecvError;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Drives `work` until `reply` is there. Dropped before the work is done, it leaves the work to `tracker`.
+/// Where work goes on that nobody waits for any more. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Background {
+    tracker: TaskTracker,
+    given_up: CancellationToken,
+}
+
+impl Background {
+    /// What shutdown waits for.
+    #[must_use]
+    pub const fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+
+    /// Drops what is unfinished: its permits settle their keys as unknown.
+    pub fn give_up(&self) {
+        self.given_up.cancel();
+    }
+
+    /// Returns once what is unfinished is given up.
+    pub async fn given_up(&self) {
+        self.given_up.cancelled().await;
+    }
+}
+
+/// Drives `work` until `reply` is there. Dropped before the work is done, it leaves the work to `background`.
 pub(super) struct Detachable<T> {
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     reply: Receiver<T>,
-    tracker: TaskTracker,
+    background: Background,
 }
 
 impl<T> Detachable<T> {
     pub(super) fn new(
         work: impl Future<Output = ()> + Send + 'static,
         reply: Receiver<T>,
-        tracker: &TaskTracker,
+        background: &Background,
     ) -> Self {
-        Self { work: Some(Box::pin(work)), reply, tracker: tracker.clone() }
+        Self { work: Some(Box::pin(work)), reply, background: background.clone() }
     }
 }
 
@@ -46,7 +72,8 @@ impl<T> Drop for Detachable<T> {
     fn drop(&mut self) {
         // Without a runtime the process is at its end; dropped work settles its key as unknown.
         if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
-            drop(self.tracker.spawn_on(work, &runtime));
+            let Background { tracker, given_up } = self.background.clone();
+            drop(tracker.spawn_on(given_up.run_until_cancelled_owned(work), &runtime));
         }
     }
 }

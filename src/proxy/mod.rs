@@ -48,7 +48,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::request::Parts;
 use http::{Method, Response};
 use thiserror::Error;
-use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use self::access::AccessLine;
@@ -74,6 +73,7 @@ use crate::idempotency::{Presented, UnknownCause, Verdict};
 use crate::store::StoreError;
 
 pub use self::client::{Client, Tls};
+pub use self::detach::Background;
 pub use self::identify::{Identified, IdentifyError};
 pub use self::quota::{Quota, Share};
 
@@ -88,8 +88,7 @@ pub struct Proxy {
     observes: bool,
     replies: Replies,
     guard: Guard,
-    /// What shutdown waits for.
-    tracker: TaskTracker,
+    background: Background,
     guarded_places: Quota,
     buffered_bytes: Quota,
     min_body_rate: Option<MinRate>,
@@ -125,7 +124,7 @@ struct Site {
 /// What outlives the settings.
 struct Lasting {
     guard: Guard,
-    tracker: TaskTracker,
+    background: Background,
     guarded_places: Quota,
     buffered_bytes: Quota,
     draining: Arc<AtomicBool>,
@@ -143,7 +142,7 @@ struct Work<R> {
 }
 
 impl Proxy {
-    /// A proxy that asks `guard` for admission, runs guarded work on `tracker` and counts in `metrics`.
+    /// A proxy that asks `guard` for admission, runs on in `background` and counts in `metrics`.
     ///
     /// # Errors
     ///
@@ -152,12 +151,12 @@ impl Proxy {
         params: &Params,
         access_log: bool,
         guard: Guard,
-        tracker: TaskTracker,
+        background: Background,
         metrics: Metrics,
     ) -> Result<Self, SetupError> {
         let lasting = Lasting {
             guard,
-            tracker,
+            background,
             guarded_places: Quota::new(params.max_guarded_in_flight as u64),
             buffered_bytes: Quota::new(params.max_buffered_bytes),
             draining: Arc::default(),
@@ -175,7 +174,7 @@ impl Proxy {
     pub fn renewed(&self, params: &Params, access_log: bool) -> Result<Self, SetupError> {
         let lasting = Lasting {
             guard: self.guard.clone(),
-            tracker: self.tracker.clone(),
+            background: self.background.clone(),
             guarded_places: self.guarded_places.clone(),
             buffered_bytes: self.buffered_bytes.clone(),
             draining: self.draining.clone(),
@@ -193,7 +192,7 @@ impl Proxy {
         lasting: Lasting,
         earlier: &[Arc<Upstream>],
     ) -> Result<Self, SetupError> {
-        let Lasting { guard, tracker, guarded_places, buffered_bytes, draining, metrics } = lasting;
+        let Lasting { guard, background, guarded_places, buffered_bytes, draining, metrics } = lasting;
         let upstream = |params: &policy::Upstream| match earlier
             .iter()
             .find(|earlier| earlier.params() == params && !earlier.is_outdated())
@@ -223,7 +222,7 @@ impl Proxy {
                 buffered_bytes.clone(),
             ),
             guard,
-            tracker,
+            background,
             guarded_places,
             buffered_bytes,
             min_body_rate: params.min_body_rate,
@@ -245,6 +244,12 @@ impl Proxy {
     /// From now on new requests are refused; those that were begun are finished.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Where work goes on that nobody waits for any more.
+    #[must_use]
+    pub const fn background(&self) -> &Background {
+        &self.background
     }
 
     /// How many guarded requests are at work.
@@ -354,11 +359,11 @@ impl Proxy {
         let work = if let Some(hasher) = hasher {
             let (slot, reply) = Slot::new(account.take());
             let work = Work { site, request: Box::new(Unread { keyed, body, hasher }), client, places };
-            Detachable::new(self.clone().streamed(work, slot), reply, &self.tracker)
+            Detachable::new(self.clone().streamed(work, slot), reply, &self.background)
         } else {
             let (slot, reply) = Slot::new(account.take());
             let work = Work { site, request: Box::new(Whole { keyed, body: held }), client, places };
-            Detachable::new(self.clone().guarded(work, slot), reply, &self.tracker)
+            Detachable::new(self.clone().guarded(work, slot), reply, &self.background)
         };
         work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
     }

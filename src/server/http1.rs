@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1::{Builder, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -44,7 +45,10 @@ pub(super) async fn serve(
         let findings = &findings;
         // The reply's future is made in its place: moving it would cost more than making it.
         async move {
-            let response = proxy.handle(request, client, protocol).await;
+            let mut response = proxy.handle(request, client, protocol).await;
+            if server.is_leaving.load(Ordering::Relaxed) && !is_switch(response.status()) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             if is_switch(response.status()) {
                 findings.end();
             }
@@ -70,6 +74,7 @@ pub(super) async fn serve(
                 return tokio::select! {
                     ended = alarm.watch(connection, || false) => ended.unwrap_or(Ok(())),
                     () = never_begins(&begun) => Ok(()),
+                    () = server.background.given_up() => Ok(()),
                 };
             }
         }

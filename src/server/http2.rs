@@ -9,6 +9,7 @@ mod body;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Request;
@@ -79,6 +80,12 @@ impl Http2 {
         stop: CancellationToken,
     ) -> hyper::Result<()> {
         let Self { builder, streams, max_headers, idle_timeout } = self;
+        // Who comes late is not sent away at once.
+        let leave = if server.is_leaving.load(Ordering::Relaxed) {
+            CancellationToken::new()
+        } else {
+            server.leave.child_token()
+        };
         let service = service_fn(|request: Request<Incoming>| {
             let (proxy, client) = (server.proxy(), client.clone());
             async move {
@@ -95,12 +102,14 @@ impl Http2 {
             biased;
             ended = connection.as_mut() => return ended,
             () = stop.cancelled() => {}
+            () = leave.cancelled() => {}
             () = streams.activity.none_for(idle_timeout) => {}
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection => ended,
             () = streams.activity.none_for(LINGER) => Ok(()),
+            () = server.background.given_up() => Ok(()),
         }
     }
 }

@@ -19,6 +19,7 @@ mod tls;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,7 +38,7 @@ pub use params::{
 pub use reload::{Reload, ReloadRequests, Reloaded};
 pub use tls::{TlsError, TlsServer};
 
-use crate::proxy::{Proxy, Quota};
+use crate::proxy::{Background, Proxy, Quota};
 use addresses::Addresses;
 use connection::Connection;
 use metrics::Metrics;
@@ -77,6 +78,10 @@ pub struct Server {
     metrics: Metrics,
     addresses: Option<Addresses>,
     connections: TaskTracker,
+    background: Background,
+    is_leaving: AtomicBool,
+    /// As `is_leaving`, for connections that are told of it.
+    leave: CancellationToken,
 }
 
 impl Server {
@@ -85,6 +90,7 @@ impl Server {
     pub fn new(params: Params, proxy: Arc<Proxy>, tls: Option<Arc<TlsServer>>) -> Self {
         let places = Arc::new(Semaphore::new(params.max_connections.min(Semaphore::MAX_PERMITS)));
         let addresses = params.max_connections_per_address.map(Addresses::new);
+        let background = proxy.background().clone();
         Self {
             params: ArcSwap::from_pointee(params),
             proxy: ArcSwap::new(proxy),
@@ -94,6 +100,9 @@ impl Server {
             places,
             addresses,
             connections: TaskTracker::new(),
+            background,
+            is_leaving: AtomicBool::new(false),
+            leave: CancellationToken::new(),
         }
     }
 
@@ -116,13 +125,20 @@ impl Server {
         self.proxy.store(proxy);
     }
 
+    /// From now on connections are asked to go elsewhere: by `Connection: close` on their next answer, or by a GOAWAY. New
+    /// ones are still taken.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+        self.leave.cancel();
+    }
+
     /// The connections under way.
     #[must_use]
     pub const fn connections(&self) -> &TaskTracker {
         &self.connections
     }
 
-    /// Accepts connections and serves them until `stop`. As many as there are places at once: more wait in the kernel's
+    /// Accepts connections and serves them until `stop`, and what was begun to its end, or until it is given up. As many as there are places at once: more wait in the kernel's
     /// queue.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, how: ListenerParams, stop: CancellationToken) {
         loop {

@@ -13,7 +13,9 @@ pub struct Params {
     pub admin: Option<AdminParams>,
     /// Whether it is ready only while the store can be reached.
     pub ready_needs_store: bool,
-    /// How long work may go on after the first signal.
+    /// How long requests are still welcome after the first signal, while nobody is to send any more.
+    pub drain_delay: Duration,
+    /// How long work may go on after that.
     pub shutdown_grace: Duration,
     /// How many connections are served at once; more wait in the kernel's queue.
     pub max_connections: usize,

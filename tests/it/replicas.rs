@@ -14,6 +14,7 @@ mod history;
 mod load;
 #[path = "../simulation/rng.rs"]
 mod rng;
+mod rolling;
 mod upstream;
 
 use std::sync::Arc;

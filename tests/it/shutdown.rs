@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::harness::{Client, Config, FaultyStore, Proxy, Reply, Request, Upstream, eventually};
+use crate::harness::{
+    Client, Config, FaultyStore, Http2Client, Http2Stream, Operation, Process, Proxy, Reply, Request,
+    Upstream, eventually,
+};
 
 async fn start(config: &Config) -> (Proxy, Arc<FaultyStore>) {
     let store = FaultyStore::new();
@@ -228,4 +231,138 @@ async fn a_stream_does_not_hold_up_the_end_beyond_the_grace() {
     proxy.begin_shutdown();
     proxy.ended().await;
     client.closed().await;
+}
+
+/// A lease that nobody waits for.
+const LONG_LEASE: &str = "lease = \"1h\"";
+
+#[tokio::test]
+async fn what_the_grace_does_not_suffice_for_is_recorded_as_unknown_at_once() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream)
+        .server("shutdown_grace = \"300ms\"")
+        .upstream("response_timeout = \"100ms\"")
+        .store(LONG_LEASE);
+    let patient = Config::before(&upstream).server("shutdown_grace = \"300ms\"").store(LONG_LEASE);
+    for (config, keys) in [(&config, vec!["told"]), (&patient, vec!["waiting", "left", "http2"])] {
+        let (mut proxy, store) = start(config).await;
+        let mut clients = Vec::new();
+        for key in &keys {
+            upstream.next(Reply::stall());
+            let before = upstream.seen().len();
+            if *key == "http2" {
+                let mut client = Http2Client::connect(proxy.address()).await;
+                let stream = client.send(&Request::charge(key)).await;
+                clients.push(Waiting::Http2(client, stream));
+            } else {
+                let mut client = proxy.client().await;
+                client.send(&Request::charge(key)).await;
+                clients.push(Waiting::Http1(client));
+            }
+            upstream.requests_to_be(before + 1).await;
+        }
+        if let [_, Waiting::Http1(_), ..] = clients.as_slice()
+            && let Waiting::Http1(client) = clients.remove(1)
+        {
+            client.reset();
+        }
+        if keys == ["told"] {
+            let Some(Waiting::Http1(client)) = clients.first_mut() else { panic!("one client") };
+            client.response().await.expect_problem(504, "still-running");
+        }
+        proxy.begin_shutdown();
+        proxy.ended().await;
+        let next = config.start_with_store(Arc::clone(&store) as _).await;
+        for key in keys {
+            next.charge(key).await.expect_problem(500, "outcome-unknown");
+            upstream.expect_executions(key, 1);
+        }
+    }
+}
+
+/// A client that waits for its answer.
+enum Waiting {
+    Http1(Client),
+    Http2(
+        #[expect(dead_code, reason = "kept open")] Http2Client,
+        #[expect(dead_code, reason = "kept open")] Http2Stream,
+    ),
+}
+
+#[tokio::test]
+async fn what_the_store_does_not_take_at_the_end_is_not_waited_for() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream).server("shutdown_grace = \"300ms\"").store("lease = \"1s\"");
+    let (mut proxy, store) = start_as_process(&config).await;
+    upstream.next(Reply::stall());
+    let mut client = proxy.client().await;
+    client.send(&Request::charge("k")).await;
+    upstream.requests_to_be(1).await;
+    store.fail(Operation::Update);
+    proxy.begin_shutdown();
+    proxy.ended().await;
+    store.heal(Operation::Update);
+    afterwards(&config, &store, "k").await.expect_problem(500, "outcome-unknown");
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn before_it_drains_it_is_not_ready_for_a_while_and_serves_on() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream).server("drain_delay = \"2s\"");
+    let (mut proxy, _store) = start(&config).await;
+    let mut kept = proxy.client().await;
+    assert_eq!(kept.request(&Request::charge("before")).await.value("connection"), None);
+    let mut over_http2 = Http2Client::connect(proxy.address()).await;
+    over_http2.request(&Request::get("/")).await.expect_status(201);
+    let mut gate = upstream.hold_next();
+    let held = over_http2.send(&Request::charge("held")).await;
+    gate.arrived().await;
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    assert_eq!(proxy.admin("/livez").await, 200);
+    // A connection is asked to go with its next answer; new ones are taken.
+    for client in [&mut kept, &mut proxy.client().await] {
+        let answer = client.request(&Request::charge("while")).await;
+        assert_eq!(answer.expect_status(201).value("connection"), Some("close"));
+        client.closed().await;
+    }
+    let mut late = Http2Client::connect(proxy.address()).await;
+    late.request(&Request::get("/")).await.expect_status(201);
+    gate.release();
+    held.response().await.expect("what was begun is answered").expect_status(201);
+    over_http2.closed().await.expect("a goodbye");
+    proxy.ended().await;
+    upstream.expect_executions("while", 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_delay() {
+    let upstream = Upstream::start().await;
+    let (mut proxy, _store) =
+        start_as_process(&Config::before(&upstream).server("drain_delay = \"1h\"")).await;
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    proxy.request(&Request::get("/")).await.expect_status(201);
+    proxy.abort();
+    proxy.ended().await;
+}
+
+#[tokio::test]
+async fn the_program_ends_with_0_if_all_is_done_or_recorded_as_unknown() {
+    let upstream = Upstream::start().await;
+    let endpoints = format!("endpoints = [\"http://{}\"]", upstream.address());
+    for is_stalled in [false, true] {
+        let mut process = Process::start(&endpoints, &[]);
+        let mut client = Client::connect(process.address()).await;
+        client.request(&Request::charge("done")).await.expect_status(201);
+        if is_stalled {
+            let seen = upstream.seen().len();
+            upstream.next(Reply::stall());
+            client.send(&Request::charge("stalled")).await;
+            upstream.requests_to_be(seen + 1).await;
+        }
+        process.signal("TERM");
+        assert_eq!(process.ended().await, Some(0), "stalled: {is_stalled}");
+    }
 }

@@ -28,7 +28,7 @@ pub use client::Client;
 pub use config::Config;
 pub use faulty_store::{FaultyStore, Operation};
 pub use http2::{Http2Upstream, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Then};
-pub use http2_client::Http2Client;
+pub use http2_client::{Http2Client, Http2Stream};
 pub use metrics::Metrics;
 pub use other_server::OtherServer;
 pub use process::Process;

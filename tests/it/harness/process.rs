@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use super::eventually;
+
 /// A child, killed when dropped.
 #[derive(Debug)]
 pub struct Running(pub Child);
@@ -60,6 +62,17 @@ impl Process {
         assert!(sent.success(), "it runs");
     }
 
+    /// Waits for its end, and returns its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the program's end", async || {
+            status = self.running.0.try_wait().expect("a process");
+            status.is_some()
+        })
+        .await;
+        status.and_then(|status| status.code())
+    }
+
     /// What of its memory is in use, in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.running.0.id())).expect("a process");
@@ -70,7 +83,7 @@ impl Process {
 
 fn file(upstream: &str) -> String {
     format!(
-        "[server]\nlisten = [\"127.0.0.1:0\"]\nreload_interval = false\n[log]\naccess = false\n\
+        "[server]\nlisten = [\"127.0.0.1:0\"]\nreload_interval = false\nshutdown_grace = \"500ms\"\n[log]\naccess = false\n\
          [upstreams.legacy]\n{upstream}\n\
          [[routes]]\nname = \"charges\"\npath = \"/v1/charges\"\nupstream = \"legacy\"\n\
          [[routes]]\nname = \"rest\"\npath = \"/{{*rest}}\"\nupstream = \"legacy\"\nguarded = false\n"

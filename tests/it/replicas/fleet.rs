@@ -28,13 +28,19 @@ pub struct Replica {
     pub number: usize,
     pub redis: Relay,
     address: SocketAddr,
+    admin: SocketAddr,
     process: Supervised,
 }
 
 impl Replica {
     /// Starts it before `upstream`.
     pub async fn start(number: usize, redis: &Server, upstream: SocketAddr) -> Self {
-        let address = free_address();
+        Self::start_with(number, redis, upstream, "shutdown_grace = \"2s\"").await
+    }
+
+    /// As `start`, with these lines in `[server]`.
+    pub async fn start_with(number: usize, redis: &Server, upstream: SocketAddr, server: &str) -> Self {
+        let (address, admin) = (free_address(), free_address());
         let relay = Relay::before(redis.address()).await;
         let folder = tempfile::tempdir().expect("a folder").keep();
         let config = folder.join("proxy.toml");
@@ -43,7 +49,9 @@ impl Replica {
             r#"
 [server]
 listen = ["{address}"]
-shutdown_grace = "2s"
+{server}
+[admin]
+listen = "{admin}"
 [log]
 access = false
 [store]
@@ -74,7 +82,7 @@ wait_timeout = "{WAIT_TIMEOUT:?}"
         let config = config.to_str().expect("a plain path");
         let program = Path::new(env!("CARGO_BIN_EXE_oncegate"));
         let process = Supervised::new(&folder, program, &["run", "--config", config]);
-        let mut replica = Self { number, redis: relay, address, process };
+        let mut replica = Self { number, redis: relay, address, admin, process };
         replica.restart().await;
         replica
     }
@@ -82,6 +90,11 @@ wait_timeout = "{WAIT_TIMEOUT:?}"
     /// Where it listens, be it up or down.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it says how it is.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Ends it without a chance to say anything.
