@@ -156,6 +156,25 @@ async fn health_checks_begin_and_end_with_their_upstreams() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_stays_is_not_asked_twice_as_often() {
+    let (kept, new) = (Upstream::start().await, Upstream::start().await);
+    let check = "health_check = { path = \"/healthy\", interval = \"100ms\" }";
+    let (file, config) = (File::new(), before(&kept).upstream(check));
+    let proxy = config.start_from(&file.path()).await;
+    let with_new = config.toml().await.replace(
+        "[idempotency]",
+        &format!("[upstreams.new]\nendpoints = [\"http://{}\"]\n{check}\n[idempotency]", new.address()),
+    ) + "[[routes]]\nname = \"new\"\npath = \"/new\"\nupstream = \"new\"\nguarded = false\n";
+    fs::write(file.path(), with_new).unwrap();
+    proxy.expect_reload().await;
+    new.requests_to_be(1).await;
+    let asked = kept.seen().len();
+    new.requests_to_be(11).await;
+    let asked = kept.seen().len() - asked;
+    assert!(asked <= 15, "{asked} questions in the time of 10");
+}
+
+#[tokio::test]
 async fn an_upstreams_renewed_certificates_are_noticed_without_a_new_file() {
     let (upstream, old, new) = (Upstream::start().await, Authority::new(), Authority::new());
     let front = TlsFront::start(upstream.address(), &new, "localhost", Front::default()).await;
@@ -335,4 +354,31 @@ async fn what_becomes_of_new_settings_is_counted_and_the_file_in_force_is_named(
     let taken = proxy.metrics().await;
     assert_eq!(reloads(&taken), [1.0, 2.0]);
     assert!(hashes(&taken).len() == 1 && hashes(&taken) != hashes(&first), "{taken:?}");
+}
+
+#[tokio::test]
+async fn new_settings_do_not_call_off_a_drain() {
+    let upstream = Upstream::start().await;
+    let (file, config) = (File::new(), before(&upstream));
+    let mut proxy = config.start_from(&file.path()).await;
+    let mut gate = upstream.hold_next();
+    let held = proxy.request_aside(Request::charge("held"));
+    gate.arrived().await;
+    let begun = Request::charge("new").bytes();
+    let mut open = proxy.client().await;
+    open.send_bytes(&begun[..30]).await;
+    // Until the proxy has read what was begun: a request of another connection comes after it.
+    proxy.request(&Request::get("/")).await.expect_status(201);
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    config.idempotency("ttl = \"1h\"").write_to(&file.path()).await;
+    proxy.expect_reload().await;
+    open.try_send_bytes(&begun[30..]).await;
+    if let Ok(response) = open.try_response().await {
+        response.expect_problem(503, "shutting-down").expect_retry_after();
+    }
+    gate.release();
+    held.await.unwrap().expect_status(201);
+    proxy.ended().await;
+    upstream.expect_executions("new", 0);
 }
