@@ -6,8 +6,11 @@ use std::process::{Command, Output};
 use std::{env, fs};
 
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use crate::servers::tools;
+use crate::harness::{Config, Metrics, Request, Upstream, Way, eventually};
+use crate::servers::{Certificates, Launch, Make, tools};
 
 /// Where overlays mount what is secret.
 const SECRETS: &str = "/run/secrets/oncegate/";
@@ -63,5 +66,69 @@ fn manifests_alerts_and_dashboard_are_what_a_cluster_takes_and_configurations_wh
             .output()
             .expect("the program");
         assert!(checked.status.success(), "{overlay}: {}", said(&checked));
+    }
+}
+
+/// Pages on which, together, everything is that there can be: of both stores, with a certificate, after traffic.
+async fn live_pages() -> [Metrics; 2] {
+    let upstream = Upstream::start().await;
+    let observed = "name = \"observed\"\npath = \"/v1/observed\"\nmode = \"observe\"";
+    let memory = Config::before(&upstream).route(observed).memory().start().await;
+    let first = Request::charge("k");
+    memory.request(&first).await.expect_status(201);
+    memory.request(&first.clone().body("another")).await.expect_status(422);
+    memory.request(&Request::get("/elsewhere")).await.expect_status(201);
+
+    let server = Launch::of(Make::Redis).start().await;
+    let authority = Certificates::with_server();
+    let secure = Config::before(&upstream).server(&authority.toml(""));
+    let (redis, _store) = Way::to_server(&server).start_as(secure).await;
+    let mut stranger = TcpStream::connect(redis.address()).await.expect("a connection");
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("a request without TLS");
+    let refused = "oncegate_connections_refused_total{reason=\"tls\"}";
+    eventually("it was refused", async || redis.metrics().await.find(refused).is_some()).await;
+    [memory.metrics().await, redis.metrics().await]
+}
+
+#[tokio::test]
+async fn every_metric_that_alerts_and_dashboard_name_is_on_a_live_page() {
+    let Some((out, judged)) = judged() else { return };
+    assert!(judged.status.success(), "{}", said(&judged));
+    let named = fs::read_to_string(out.path().join("metrics.txt")).expect("names");
+    assert!(named.lines().count() > 40, "{named}");
+    let pages = live_pages().await;
+    for name in named.lines() {
+        let is_there = |page: &Metrics| {
+            page.0.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+        };
+        assert!(pages.iter().any(is_there), "{name} is on no page:\n{pages:?}");
+    }
+    let [memory, redis] = pages;
+    assert!(memory.find("oncegate_store_max_bytes").is_some());
+    assert!(redis.find("oncegate_store_max_bytes").is_none(), "it tells the memory store from others");
+}
+
+/// An alert on an increase does not see a series that begins with its first event.
+#[tokio::test]
+async fn what_alerts_count_is_zero_from_the_start() {
+    let upstream = Upstream::start().await;
+    let page = Config::before(&upstream).memory().start().await.metrics().await;
+    for sample in [
+        "oncegate_requests_total{route=\"charges\",outcome=\"unprotected\"}",
+        "oncegate_requests_total{route=\"charges\",outcome=\"store_full\"}",
+        "oncegate_requests_total{route=\"charges\",outcome=\"overloaded\"}",
+        "oncegate_unknown_outcomes_total{cause=\"connection_lost\"}",
+        "oncegate_unknown_outcomes_total{cause=\"attempt_timeout\"}",
+        "oncegate_unknown_outcomes_total{cause=\"abandoned\"}",
+        "oncegate_permits_dropped_total",
+        "oncegate_pending_writes_dropped_total",
+        "oncegate_answers_evicted_total",
+        "oncegate_log_lines_dropped_total",
+        "oncegate_store_trouble{trouble=\"forgot\"}",
+    ] {
+        assert_eq!(page.value(sample), 0.0, "{sample}");
+    }
+    for sample in ["oncegate_ready", "oncegate_store_up", "oncegate_config_last_reload_successful"] {
+        assert_eq!(page.value(sample), 1.0, "{sample}");
     }
 }
