@@ -99,7 +99,9 @@ async fn every_metric_that_alerts_and_dashboard_name_is_on_a_live_page() {
     let pages = live_pages().await;
     for name in named.lines() {
         let is_there = |page: &Metrics| {
-            page.0.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+            page.0
+                .lines()
+                .any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
         };
         assert!(pages.iter().any(is_there), "{name} is on no page:\n{pages:?}");
     }
