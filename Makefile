@@ -36,7 +36,7 @@ test-stores:
 		fi; \
 		echo "all keys in: $$store"; \
 		SSL_CERT_FILE=/dev/null ONCEGATE_TEST_STORE=$$store $(CARGO) test --quiet --locked --all-features --test it -- \
-			--skip harness_itself:: --skip servers_themselves:: --skip redis_ --skip replicas::; \
+			--skip deploy:: --skip documentation:: --skip harness_itself:: --skip servers_themselves:: --skip redis_ --skip replicas::; \
 	done
 
 # Both ends of every connection are open files of this machine, and most of one process.

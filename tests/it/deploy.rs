@@ -1,16 +1,19 @@
 //! What `deploy/` ships: manifests that a cluster takes, alerts that fire, configurations that the program accepts, and no
 //! metric that is not there.
 
+use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{ChildStdout, Command, Output, Stdio};
 use std::{env, fs};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{Config, Metrics, Request, Upstream, Way, eventually};
-use crate::servers::{Certificates, Launch, Make, tools};
+use crate::harness::{Client, Config, Metrics, Request, Response, Running, Upstream, eventually};
+use crate::servers::{Certificates, Launch, Make, PASSWORD, USER, tools};
 
 /// Where overlays mount what is secret.
 const SECRETS: &str = "/run/secrets/oncegate/";
@@ -42,16 +45,69 @@ fn said(output: &Output) -> String {
 }
 
 /// The file with its secrets, which are there only in a cluster, and nothing else changed.
-fn with_secrets(file: &Path) -> PathBuf {
-    let folder = file.parent().expect("a folder");
-    let text = fs::read_to_string(file).expect("a file");
+fn with_secrets(out: &TempDir, overlay: &str) -> PathBuf {
+    let file = out.path().join(format!("{overlay}.toml"));
+    let text = fs::read_to_string(&file).expect("a file");
     for named in text.split(SECRETS).skip(1) {
         let name = named.split('"').next().expect("an end");
-        fs::write(folder.join(name), "a-secret-of-more-than-thirty-two-bytes").expect("a file");
+        let secret = if name == "redis-password" { PASSWORD } else { "a-token-that-is-long-enough" };
+        fs::write(out.path().join(name), secret).expect("a file");
     }
-    let here = format!("{}/", folder.display());
-    fs::write(file, text.replace(SECRETS, &here)).expect("a file");
-    file.to_owned()
+    let here = format!("{}/", out.path().display());
+    fs::write(&file, text.replace(SECRETS, &here)).expect("a file");
+    file
+}
+
+/// The program, with what an overlay ships.
+struct Shipped {
+    address: SocketAddr,
+    admin: SocketAddr,
+    _running: Running,
+    /// Kept open, though nobody reads what else is logged.
+    _log: Lines<BufReader<ChildStdout>>,
+}
+
+impl Shipped {
+    /// With what is different here from a cluster, as pairs of what is written and what stands for it.
+    fn start(file: &Path, here: &[(&str, &str)]) -> Self {
+        let mut text = fs::read_to_string(file).expect("a file");
+        for (written, instead) in
+            [&[("0.0.0.0:8080", "127.0.0.1:0"), ("0.0.0.0:9090", "127.0.0.1:0")], here].concat()
+        {
+            assert!(text.contains(written), "{written} is not in {text}");
+            text = text.replace(written, instead);
+        }
+        fs::write(file, text).expect("a file");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_oncegate"))
+            .args(["run", "--config"])
+            .arg(file)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let mut log = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let serving = log.by_ref().map_while(Result::ok).find(|line| line.contains("\"serving\""));
+        let serving: Value = serde_json::from_str(&serving.expect("it says where it listens")).expect("JSON");
+        let address = |name: &str| {
+            let text = serving[name].as_str().expect("an address").trim_matches(['[', ']']);
+            text.parse().expect("an address")
+        };
+        Self { address: address("listen"), admin: address("admin"), _running: Running(child), _log: log }
+    }
+
+    async fn ask(&self, request: &Request) -> Response {
+        Client::connect(self.address).await.request(request).await
+    }
+
+    async fn metrics(&self) -> Metrics {
+        Metrics(
+            Client::connect(self.admin)
+                .await
+                .request(&Request::get("/metrics"))
+                .await
+                .expect_status(200)
+                .text(),
+        )
+    }
 }
 
 #[test]
@@ -59,7 +115,7 @@ fn manifests_alerts_and_dashboard_are_what_a_cluster_takes_and_configurations_wh
     let Some((out, judged)) = judged() else { return };
     assert!(judged.status.success(), "{}", said(&judged));
     for overlay in ["memory", "redis"] {
-        let file = with_secrets(&out.path().join(format!("{overlay}.toml")));
+        let file = with_secrets(&out, overlay);
         let checked = Command::new(env!("CARGO_BIN_EXE_oncegate"))
             .args(["check", "--config"])
             .arg(&file)
@@ -69,24 +125,32 @@ fn manifests_alerts_and_dashboard_are_what_a_cluster_takes_and_configurations_wh
     }
 }
 
-/// Pages on which, together, everything is that there can be: of both stores, with a certificate, after traffic.
-async fn live_pages() -> [Metrics; 2] {
+/// Pages on which, together, everything is that there can be: of what both overlays ship, after traffic.
+async fn live_pages(out: &TempDir) -> [Metrics; 2] {
     let upstream = Upstream::start().await;
-    let observed = "name = \"observed\"\npath = \"/v1/observed\"\nmode = \"observe\"";
-    let memory = Config::before(&upstream).route(observed).memory().start().await;
+    let endpoint = upstream.address().to_string();
+    let observed = ("guarded = false", "mode = \"observe\"");
+    let memory = Shipped::start(&with_secrets(out, "memory"), &[("legacy-api:8080", &endpoint), observed]);
     let first = Request::charge("k");
-    memory.request(&first).await.expect_status(201);
-    memory.request(&first.clone().body("another")).await.expect_status(422);
-    memory.request(&Request::get("/elsewhere")).await.expect_status(201);
+    memory.ask(&first).await.expect_status(201);
+    memory.ask(&first.clone().body("another")).await.expect_status(422);
+    memory.ask(&Request::get("/elsewhere")).await.expect_status(201);
 
     let server = Launch::of(Make::Redis).start().await;
     let authority = Certificates::with_server();
-    let secure = Config::before(&upstream).server(&authority.toml(""));
-    let (redis, _store) = Way::to_server(&server).start_as(secure).await;
-    let mut stranger = TcpStream::connect(redis.address()).await.expect("a connection");
+    let tls = format!("{}\nshutdown_grace", authority.toml(""));
+    let user = format!("username = \"{USER}\"");
+    let here = [
+        ("legacy-api:8080", endpoint.as_str()),
+        ("redis://redis:6379/0", &server.url()),
+        ("# username = \"oncegate\"", &user),
+        ("shutdown_grace", &tls),
+    ];
+    let redis = Shipped::start(&with_secrets(out, "redis"), &here);
+    let mut stranger = TcpStream::connect(redis.address).await.expect("a connection");
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("a request without TLS");
     let refused = "oncegate_connections_refused_total{reason=\"tls\"}";
-    eventually("it was refused", async || redis.metrics().await.find(refused).is_some()).await;
+    eventually("it was refused", async || redis.metrics().await.find(refused) == Some(1.0)).await;
     [memory.metrics().await, redis.metrics().await]
 }
 
@@ -96,7 +160,7 @@ async fn every_metric_that_alerts_and_dashboard_name_is_on_a_live_page() {
     assert!(judged.status.success(), "{}", said(&judged));
     let named = fs::read_to_string(out.path().join("metrics.txt")).expect("names");
     assert!(named.lines().count() > 40, "{named}");
-    let pages = live_pages().await;
+    let pages = live_pages(&out).await;
     let is_there = |name: &str, page: &Metrics| {
         page.0.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
     };

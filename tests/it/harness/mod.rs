@@ -31,7 +31,7 @@ pub use http2::{Http2Upstream, INTERNAL_ERROR, NO_ERROR, REFUSED_STREAM, Then};
 pub use http2_client::{Http2Client, Http2Stream};
 pub use metrics::Metrics;
 pub use other_server::OtherServer;
-pub use process::Process;
+pub use process::{Process, Running};
 pub use proxy::Proxy;
 pub use redis_store::Way;
 pub use reply::{Gate, Reply};
