@@ -22,12 +22,13 @@ use self::reload::Reloader;
 use crate::config::{self, Contents, Settings, StoreSettings};
 use crate::guard::{self, Guard};
 use crate::proxy::{self, Background, Proxy, SetupError};
-use crate::server::admin::{Admin, AdminError, AdminState, Effective, Readiness};
+use crate::server::admin::{Admin, AdminError, AdminState, Effective, LogLevel, Readiness};
 use crate::server::{self, BindError, Reload, Server, TlsError, TlsServer};
 use crate::store::codec::{Codec, KeyError};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::{self, RedisStore};
 use crate::store::{Store, StoreError};
+use crate::telemetry;
 
 /// How often upstream connections that were idle for too long are closed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -168,6 +169,7 @@ impl App {
                     effective: effective.clone(),
                     metrics: counted.page(),
                     reload: reload.clone(),
+                    log_level: LogLevel { filter: telemetry::filter, set: telemetry::set_filter },
                     work: work.clone(),
                 };
                 Some((server::bind(params.listen).await?, Arc::new(Admin::new(params, own_tls, state)?)))

@@ -85,8 +85,19 @@ pub struct AdminState {
     pub metrics: Page,
     /// By which the settings are read again.
     pub reload: Reload,
+    /// Which log lines are written.
+    pub log_level: LogLevel,
     /// What shutdown waits for: a change that was begun is made, and told to the log, even if whoever asked for it is gone.
     pub work: TaskTracker,
+}
+
+/// Which log lines are written: the log belongs to no listener.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLevel {
+    /// The filter at present.
+    pub filter: fn() -> String,
+    /// Takes another one from now on; or says why not, and nothing has changed.
+    pub set: fn(&str) -> Result<(), String>,
 }
 
 /// The settings in effect, in words, for `/config`. Cheap to clone: all clones are one.
@@ -195,6 +206,10 @@ impl Admin {
         }
     }
 
+    fn log_level(&self) -> String {
+        (self.state.log_level.filter)() + "\n"
+    }
+
     async fn answer(
         &self,
         request: Request<Incoming>,
@@ -221,6 +236,14 @@ impl Admin {
                 reply::page(media_type, text)
             }
             Endpoint::Config => reply::text(self.state.effective.0.load().to_string()),
+            Endpoint::LogLevel => reply::text(self.log_level()),
+            Endpoint::SetLogLevel => {
+                let filter = request::text(body).await?;
+                // Before it is taken: with the new one this line may not be written.
+                audit::log_level(&by, &filter);
+                (self.state.log_level.set)(&filter).map_err(AdminProblem::Invalid)?;
+                reply::text(self.log_level())
+            }
             Endpoint::Reload => {
                 audit::reload(&by);
                 self.reload().await?

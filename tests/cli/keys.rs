@@ -217,3 +217,33 @@ fn a_client_certificate_lets_in_without_a_token() {
     let (code, _, errors) = bench.run(&with_certificate);
     assert_eq!(code, Some(0), "{errors}");
 }
+
+#[test]
+fn which_lines_are_written_changes_while_it_runs() {
+    let mut bench = Bench::start();
+    let ask = |method: &str, body: &str, token: &str| {
+        let mut stream = TcpStream::connect(&bench.admin).unwrap();
+        let request = format!(
+            "{method} /log-level HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(ask("GET", "", TOKEN).ends_with("\r\n\r\ninfo\n"));
+    assert!(ask("PUT", "off", "another").starts_with("HTTP/1.1 401"));
+    let refused = ask("PUT", "info,=", TOKEN);
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("is not a filter"), "{refused}");
+    assert!(ask("PUT", "info,oncegate::access=off\n", TOKEN).starts_with("HTTP/1.1 200"));
+    let line = |line: &Value| line["action"] == "log_level" && line["filter"] != "info,=";
+    let line = find(&mut bench.process.lines, line);
+    assert_eq!((&line["target"], &line["by"]), (&"oncegate::audit".into(), &"token".into()), "{line}");
+    bench.process.answer(&post("/v1/unseen", "k", "x"));
+    assert!(ask("PUT", "info", TOKEN).ends_with("\r\n\r\ninfo\n"));
+    bench.process.answer("GET /seen HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let access = find(&mut bench.process.lines, |line| line["target"] == "oncegate::access");
+    assert_eq!(access["route"], "everything-else", "a line that was not to be written: {access}");
+}

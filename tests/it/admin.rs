@@ -20,6 +20,7 @@ fn everything() -> Vec<(Request, char)> {
         (Request::get("/"), 'p'),
         (Request::get("/status"), 'r'),
         (Request::get("/config"), 'r'),
+        (Request::get("/log-level"), 'r'),
         (Request::get("/keys"), 'r'),
         (Request::get(ID), 'r'),
         (Request::post("/keys/lookup").json(r#"{"host":"api.test","path":"/v1/charges","key":"k"}"#), 'r'),
@@ -215,6 +216,7 @@ async fn what_is_asked_for_by_another_method_is_told_which_there_are() {
     for (target, method, allow) in [
         ("/livez", "POST", "GET, HEAD"),
         ("/keys", "DELETE", "GET, HEAD"),
+        ("/log-level", "POST", "GET, HEAD, PUT"),
         ("/keys/lookup", "GET", "POST"),
         (&format!("{ID}/release"), "GET", "POST"),
         (&format!("{ID}/settle"), "PUT", "POST"),

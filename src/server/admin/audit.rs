@@ -51,6 +51,11 @@ pub(super) fn reload(by: &By) {
     info!(target: TARGET, action = "reload", by = by.name, address = %by.address, "the settings are read again");
 }
 
+/// Writes the line of somebody who has other log lines written.
+pub(super) fn log_level(by: &By, filter: &str) {
+    info!(target: TARGET, action = "log_level", by = by.name, address = %by.address, filter, "the log level is changed");
+}
+
 impl Change {
     /// A change for a reason of 1 to 500 characters on one line.
     pub(super) fn new(

@@ -12,6 +12,9 @@ use super::problem::AdminProblem;
 /// The largest body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// The longest body that is one line.
+const MAX_TEXT_BYTES: usize = 1_024;
+
 /// The JSON document that a request carries.
 pub(super) async fn json<T: DeserializeOwned>(head: &Parts, body: Incoming) -> Result<T, AdminProblem> {
     let content_type =
@@ -26,8 +29,19 @@ pub(super) async fn json<T: DeserializeOwned>(head: &Parts, body: Incoming) -> R
         .map_err(|error| AdminProblem::Invalid(format!("the body cannot be used: {error}")))
 }
 
+/// A short text on one line, whatever its type is said to be: who sends one with `PUT` is no page of another site.
+pub(super) async fn text(body: Incoming) -> Result<String, AdminProblem> {
+    let bytes = bytes(body).await?;
+    let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+    if !(1..=MAX_TEXT_BYTES).contains(&text.len()) || text.chars().any(char::is_control) {
+        let wanted = format!("send a text of 1 to {MAX_TEXT_BYTES} bytes on one line");
+        return Err(AdminProblem::Invalid(wanted));
+    }
+    Ok(text.to_owned())
+}
+
 /// The whole body.
-pub(super) async fn bytes(body: Incoming) -> Result<bytes::Bytes, AdminProblem> {
+async fn bytes(body: Incoming) -> Result<bytes::Bytes, AdminProblem> {
     match Limited::new(body, MAX_BODY_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {

@@ -12,12 +12,14 @@ pub(super) enum Endpoint {
     Key,
     Keys,
     Livez,
+    LogLevel,
     Metrics,
     Lookup,
     Page,
     Readyz,
     Reload,
     Release,
+    SetLogLevel,
     Settle,
     Status,
 }
@@ -55,6 +57,8 @@ const TABLE: &[Row] = &[
     Row(Method::GET, "/status", Endpoint::Status, Needs::Read),
     Row(Method::GET, "/config", Endpoint::Config, Needs::Read),
     Row(Method::POST, "/reload", Endpoint::Reload, Needs::Change),
+    Row(Method::GET, "/log-level", Endpoint::LogLevel, Needs::Read),
+    Row(Method::PUT, "/log-level", Endpoint::SetLogLevel, Needs::Change),
     Row(Method::GET, "/keys", Endpoint::Keys, Needs::Read),
     Row(Method::GET, "/keys/{id}", Endpoint::Key, Needs::Read),
     // By POST, so that no secret stands in a path: paths end up in histories and logs.
