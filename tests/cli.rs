@@ -346,6 +346,21 @@ fn each_request_has_one_line_of_json_and_no_secret_in_it() {
 }
 
 #[test]
+fn a_route_that_observes_warns_at_the_start_and_says_in_each_line_what_would_have_been() {
+    let upstream = Upstream::start();
+    let (folder, path) = shipped(upstream.address);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("# mode = \"enforce\" ", "mode = \"observe\" ")).unwrap();
+    let mut proxy = Process::start((folder, path));
+    for (key, observed) in [("k", None), ("k", Some("replayed")), ("two keys", Some("key_invalid"))] {
+        assert!(proxy.answer(&post("/v1/charges", key, "{}")).starts_with("HTTP/1.1 201"));
+        let line = proxy.access();
+        assert_eq!(line["observed"].as_str(), observed, "{line}");
+    }
+    assert_eq!(upstream.executions(), 3);
+}
+
+#[test]
 fn the_shipped_file_guards_charges_under_every_spelling_and_passes_the_rest() {
     let upstream = Upstream::start();
     let mut proxy = Process::start(shipped(upstream.address));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::harness::{
-    Client, Config, FaultyStore, Operation, Proxy, Reply, Request, Response, Upstream, aside,
+    Client, Config, FaultyStore, Http2Client, Operation, Proxy, Reply, Request, Response, Upstream, aside,
 };
 
 const DOUBLED: &str = "Idempotency-Key";
@@ -153,7 +153,13 @@ async fn bodies_that_would_be_refused_are_forwarded_byte_for_byte() {
             assert!(seen.is_whole && seen.text() == body, "{streams}: {seen:?}");
         }
         assert_eq!(upstream.seen()[1].trailers.len(), 1);
-        expect_counted(&proxy, &[("too_large", 2)]).await;
+        let mut over_http2 = Http2Client::connect(proxy.address()).await;
+        let mut stream = over_http2.begin(&Request::charge("http2").chunked(&[]), false).await;
+        stream.send_data(body[..300].to_owned(), false);
+        stream.send_data(body[300..].to_owned(), true);
+        expect_forwarded(&stream.response().await.expect("an answer"), 3);
+        assert_eq!(upstream.seen()[2].text(), body);
+        expect_counted(&proxy, &[("too_large", 3)]).await;
     }
 }
 
