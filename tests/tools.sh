@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sees to it that the programs of other make are there that the tests run beside Oncegate: curl, openssl, h2load,
-# nginx, Node, promtool, Redis, and in target/tools Python with h11, grpcio and kubernetes-validate, and Valkey. Installs them
-# where it may; says what is missing where it may not. Valkey and kubectl may be missing: their tests are skipped then.
+# nginx, Node, promtool, Redis, Chromium, and in target/tools Python with h11, grpcio and kubernetes-validate, and Valkey. Installs them
+# where it may; says what is missing where it may not. Chromium, Valkey and kubectl may be missing: their tests are skipped then.
 set -eu
 cd "$(dirname "$0")/.."
 

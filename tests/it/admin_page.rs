@@ -118,7 +118,7 @@ async fn a_browser_shows_rates_unknown_keys_and_what_is_wrong() {
         "1 key of unknown outcome",
         "connection_lost",
         "aria-label=\"charges: now",
-        "Requests per second",
+        "Requests/s",
         ">ready<",
     ] {
         assert!(shown.contains(part), "{part} is not shown: {shown}");
