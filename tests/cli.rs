@@ -502,3 +502,41 @@ fn a_big_upload_streams_through_in_little_memory() {
     println!("{mib} MiB passed twice, and the process never held more than {peak} KiB");
     assert!(peak < MOST_KIB, "{peak} KiB");
 }
+
+#[test]
+fn an_access_line_says_what_proxies_say_and_what_became_of_the_key() {
+    let upstream = Upstream::start();
+    let mut proxy = Process::start(configuration(upstream.address));
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let fields =
+        format!("User-Agent: {}\r\ntraceparent: 00-{trace}-b7ad6b7169203331-01\r\nIdem", "u".repeat(300));
+    let request = post("/v1/charges?card=4242", "k", "{\"amount\":10}").replace("Idem", &fields);
+    for (outcome, is_sent) in [("executed", true), ("replayed", false)] {
+        let answer = proxy.answer(&request);
+        let body = answer.split_once("\r\n\r\n").expect("a body").1;
+        let line = proxy.access();
+        let shown = line.to_string();
+        assert_eq!(line["outcome"], outcome, "{shown}");
+        assert_eq!(line["path"], "/v1/charges", "without its query: {shown}");
+        assert_eq!(line["protocol"], "HTTP/1.1", "{shown}");
+        assert!(line["start"].as_str().is_some_and(|start| start.ends_with('Z')), "{shown}");
+        assert_eq!(line["user_agent"], "u".repeat(256), "{shown}");
+        assert_eq!(line["trace_id"], trace, "{shown}");
+        assert_eq!(line["bytes_received"], 13, "{shown}");
+        assert_eq!(line["bytes_sent"], body.len(), "{shown}");
+        assert!(line["store_ms"].is_number() && line["authority"].is_string(), "{shown}");
+        let endpoint = is_sent.then(|| upstream.address.to_string());
+        assert_eq!(line["endpoint"].as_str(), endpoint.as_deref(), "{shown}");
+        assert!(!shown.contains("4242"), "{shown}");
+    }
+    let passed = proxy.answer(&post("/open", "k", "{\"amount\":10}"));
+    let line = proxy.access();
+    let body = passed.split_once("\r\n\r\n").expect("a body").1;
+    assert_eq!(
+        (line["bytes_received"].as_u64(), line["outcome"].as_str()),
+        (Some(13), Some("passed")),
+        "{line}"
+    );
+    assert_eq!(line["bytes_sent"], body.len(), "{line}");
+    assert_eq!(line["client_gone"], Value::Null, "{line}");
+}

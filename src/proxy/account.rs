@@ -6,12 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::access::AccessLine;
+use super::body::ReplyBody;
 use super::metrics::{RouteMetrics, method_name};
 use super::outcome::RequestOutcome;
+use super::tally::Tally;
 use crate::idempotency::Key;
 
 /// The account of one request. Closed when it is dropped.
@@ -67,6 +70,38 @@ impl Account {
         if let Some(open) = &mut self.open {
             open.metrics.get_or_insert_with(|| metrics.clone());
         }
+    }
+
+    /// What other tasks count of the request; nothing where it has no line.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let line = self.open.as_ref().and_then(|open| open.line.as_ref());
+        line.map_or_else(Tally::default, |line| line.tally.clone())
+    }
+
+    /// The host that the request names.
+    pub fn authority(&mut self, host: &str) {
+        self.line(|line| line.authority = Some(host.to_owned()));
+    }
+
+    /// The store is asked now: the moment, where it matters.
+    #[must_use]
+    pub fn asks_store(&self) -> Option<Instant> {
+        self.open.as_ref().and_then(|open| open.line.as_ref()).map(|_| Instant::now())
+    }
+
+    /// The store, asked at that moment, has answered.
+    pub fn store_answered(&mut self, asked_at: Option<Instant>) {
+        let Some(asked_at) = asked_at else { return };
+        self.line(|line| *line.store.get_or_insert_default() += asked_at.elapsed());
+    }
+
+    /// An answer that is in memory goes to the client.
+    pub fn answers(&mut self, response: &Response<ReplyBody>) {
+        self.line(|line| {
+            let bytes = response.body().size_hint().lower();
+            line.tally.sent(usize::try_from(bytes).unwrap_or(usize::MAX));
+        });
     }
 
     /// The request's key.

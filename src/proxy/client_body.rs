@@ -16,6 +16,7 @@ use super::body::BodyError;
 use super::pace::Pace;
 use super::policy::Patience;
 use super::quota::Share;
+use super::tally::Tally;
 
 /// A body that a client sends.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct ClientBody {
     incoming: Incoming,
     over_http2: bool,
     pace: Pace,
+    tally: Tally,
     unread: Option<Box<Unread>>,
 }
 
@@ -38,7 +40,14 @@ impl ClientBody {
     /// The body of a request of this `version`, waited for with `patience`.
     #[must_use]
     pub fn new(incoming: Incoming, version: Version, patience: Patience) -> Self {
-        Self { incoming, over_http2: version == Version::HTTP_2, pace: Pace::new(patience), unread: None }
+        let (over_http2, pace) = (version == Version::HTTP_2, Pace::new(patience));
+        Self { incoming, over_http2, pace, tally: Tally::default(), unread: None }
+    }
+
+    /// The same, whose bytes count.
+    #[must_use]
+    pub fn counted(self, tally: Tally) -> Self {
+        Self { tally, ..self }
     }
 
     /// The next frame; `None` at the end, if it is one.
@@ -51,7 +60,9 @@ impl ClientBody {
         };
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
-                self.pace.came(frame.data_ref().map_or(0, Bytes::len));
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.pace.came(length);
+                self.tally.received(length);
                 Some(Ok(frame))
             }
             Some(Err(error)) => Some(Err(BodyError::Request(error))),

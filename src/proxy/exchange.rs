@@ -51,7 +51,8 @@ impl Proxy {
         // Always looked at: a connection that the upstream has closed costs the key its outcome.
         let reuse = Reuse { max_idle: site.upstream.params().max_reuse_idle, trusted_idle: Duration::ZERO };
         let may_send = || permit.is_none_or(Permit::is_held);
-        let sending = pin!(site.upstream.send(request, reuse, may_send));
+        let tally = slot.account().tally();
+        let sending = pin!(site.upstream.send(request, reuse, may_send, &tally));
         self.answered(site, policy, sending, permit, client, slot).await
     }
 

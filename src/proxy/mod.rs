@@ -37,6 +37,7 @@ pub mod route;
 pub mod slot;
 pub mod socket;
 mod stream;
+mod tally;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream;
@@ -285,7 +286,7 @@ impl Proxy {
     ) -> Response<ReplyBody> {
         let head = &mut request.head;
         let address = self.trust.client(client.address, &head.headers);
-        let line = self.access_log.then(|| Box::new(AccessLine::begin(address, &head.method)));
+        let line = self.access_log.then(|| Box::new(AccessLine::begin(address, head)));
         let mut account = Account::open(&head.method, line);
         let request_id = self.request_ids.as_ref().map(|ids| {
             let id = ids.give(&mut head.headers, self.trust.covers(client.address));
@@ -298,6 +299,7 @@ impl Proxy {
             let Reply { response, outcome } = self.replies.problem(&problem);
             account.unrouted(&self.unrouted);
             account.end(response.status(), outcome);
+            account.answers(&response);
             response
         });
         finish.apply(&mut response);
@@ -314,6 +316,7 @@ impl Proxy {
     ) -> Result<Response<ReplyBody>, Problem> {
         let InParts { head: mut parts, body } = request;
         let host = self.names.check(&mut parts, protocol, client.default_port())?;
+        account.authority(&host);
         let found = self.routes.find(&host, parts.uri.path()).ok_or(Problem::NoRoute)?;
         let site = self.sites.get(found).ok_or(Problem::NoRoute)?;
         account.route(&site.name, &site.metrics);
@@ -338,7 +341,7 @@ impl Proxy {
             return Box::pin(self.pass(site, parts, body, client, account)).await;
         };
         let patience = if policy.observes { self.patience(site, &parts) } else { policy.patience };
-        let mut body = ClientBody::new(body, parts.version, patience);
+        let mut body = ClientBody::new(body, parts.version, patience).counted(account.tally());
         let keyed = Keyed { parts, method, host, key, caller };
         let (hasher, mut held) = (keyed.stream(policy), Buffered::default());
         let read = match &hasher {
@@ -380,7 +383,9 @@ impl Proxy {
         let Some(policy) = &site.route.guard else { return };
         let admitted = match whole.present(policy).await {
             Ok(presented) => {
+                let asked_at = slot.account().asks_store();
                 let admission = self.guard.admit(&presented, &policy.rules).await;
+                slot.account().store_answered(asked_at);
                 site.metrics.admitted(&admission);
                 self.admitted(admission, &presented, policy)
             }
@@ -400,10 +405,12 @@ impl Proxy {
         // Boxed, so that refusals and replays need not carry it along.
         let exchange = Box::pin(self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot));
         let (attempt, recording) = exchange.await;
+        let asked_at = slot.account().asks_store();
         let settled = match permit {
             Some(permit) => Some(permit.settle(attempt.clone()).await),
             None => None,
         };
+        slot.account().store_answered(asked_at);
         drop((places, share));
         self.respond(attempt, recording, settled, slot, policy).await;
     }

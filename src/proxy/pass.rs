@@ -24,6 +24,7 @@ use super::outcome::RequestOutcome;
 use super::policy::Patience;
 use super::problem::Problem;
 use super::socket::Probe;
+use super::tally::Tally;
 use super::upload::Upload;
 use super::upstream::{Reuse, SendError, UpstreamBody};
 use super::{Client, Proxy, Site, grpc, headers, reply, rewrite, tunnel};
@@ -42,6 +43,9 @@ pub struct PassedBody {
     connection: Probe,
     /// Runs while nothing comes.
     silence: Option<Pin<Box<Sleep>>>,
+    tally: Tally,
+    /// Closed at the end.
+    account: Account,
 }
 
 impl Proxy {
@@ -54,7 +58,7 @@ impl Proxy {
         client: &Arc<Client>,
         account: &mut Account,
     ) -> Result<Response<ReplyBody>, Problem> {
-        let body = ClientBody::new(body, parts.version, self.patience(site, &parts));
+        let body = ClientBody::new(body, parts.version, self.patience(site, &parts)).counted(account.tally());
         self.pass_on(site, parts, body, client, account).await
     }
 
@@ -89,7 +93,8 @@ impl Proxy {
         let request = rewrite::outbound(parts, RequestBody::Stream(upload), &site.route);
         let reuse = Reuse { max_idle: params.idle_timeout, trusted_idle: TRUSTED_IDLE };
         let begun = Instant::now();
-        let sending = pin!(site.upstream.send(request, reuse, || true));
+        let tally = account.tally();
+        let sending = pin!(site.upstream.send(request, reuse, || true, &tally));
         let sent = while_there(client, uploaded.as_mut(), params.response_timeout, sending).await;
         let took = begun.elapsed();
         site.metrics.sent(account.method(), answered_with(sent.as_ref().ok()), took);
@@ -114,9 +119,12 @@ impl Proxy {
             let max_idle = params.tunnel_idle_timeout;
             return tunnel::join(switch, response, self.names.protected(), client.clone(), max_idle);
         }
-        let connection = client.connection.clone();
-        let mut response =
-            response.map(|body| ReplyBody::Stream(PassedBody { body, connection, silence: None }));
+        if response.body().is_end_stream() {
+            account.close();
+        }
+        let (connection, tally, account) = (client.connection.clone(), account.tally(), account.take());
+        let passed = |body| PassedBody { body, connection, silence: None, tally, account };
+        let mut response = response.map(|body| ReplyBody::Stream(passed(body)));
         let keep_length = is_head || reply::is_bodyless_with_length(response.status());
         headers::to_client(response.headers_mut(), keep_length, self.names.protected());
         let version = response.version();
@@ -167,8 +175,17 @@ impl Body for PassedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.silence = None;
-            if matches!(frame, Some(Err(_))) {
-                self.connection.reset_on_close();
+            match &frame {
+                Some(Ok(frame)) => self.tally.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) => {
+                    self.account.cause(UnknownCause::ConnectionLost.as_str());
+                    self.connection.reset_on_close();
+                }
+                None => {}
+            }
+            // Told before the client has the end: who asks then finds the request counted.
+            if self.body.is_end_stream() || !matches!(frame, Some(Ok(_))) {
+                self.account.close();
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Response)));
         }
@@ -187,5 +204,12 @@ impl Body for PassedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for PassedBody {
+    fn drop(&mut self) {
+        // Whoever took all of it has closed the account.
+        self.account.client_gone();
     }
 }

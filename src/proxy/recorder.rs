@@ -224,8 +224,8 @@ impl Recording {
     fn stream(&mut self, slot: &mut Slot, buffered_bytes: &Quota) {
         let length = self.body.size_hint().exact().map(|rest| rest + self.recorded.len() as u64);
         let window_bytes = self.max_bytes.saturating_add(RELAY_WINDOW_BYTES);
-        let (sender, body) =
-            relay(window_bytes, length, self.client.connection.clone(), buffered_bytes.clone());
+        let (connection, tally) = (self.client.connection.clone(), slot.account().tally());
+        let (sender, body) = relay(window_bytes, length, connection, buffered_bytes.clone(), tally);
         let mut response = Response::new(ReplyBody::Relay(body));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();

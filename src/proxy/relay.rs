@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::body::BodyError;
 use super::quota::{Quota, Share};
 use super::socket::Probe;
+use super::tally::Tally;
 
 /// A frame in the queue costs at least this much, so that empty frames are bounded too.
 const MIN_FRAME_COST_BYTES: usize = 256;
@@ -27,6 +28,7 @@ pub struct Relay {
     window: Arc<Semaphore>,
     window_bytes: usize,
     buffered_bytes: Quota,
+    tally: Tally,
 }
 
 /// The client's end.
@@ -52,20 +54,21 @@ struct Queued {
 pub struct ClientLost;
 
 /// A queue to `client` of at most `window_bytes`, for a body of `length_bytes` if that is known. What is queued counts in
-/// `buffered_bytes`.
+/// `buffered_bytes`, and what was sent in `tally`.
 #[must_use]
 pub fn relay(
     window_bytes: usize,
     length_bytes: Option<u64>,
     client: Probe,
     buffered_bytes: Quota,
+    tally: Tally,
 ) -> (Relay, RelayBody) {
     let window_bytes = window_bytes.clamp(MIN_FRAME_COST_BYTES, u32::MAX as usize);
     let (sender, frames) = mpsc::unbounded_channel();
     let window = Arc::new(Semaphore::new(window_bytes));
     let body =
         RelayBody { frames, window: window.clone(), remaining_bytes: length_bytes, client, ended: false };
-    (Relay { frames: sender, window, window_bytes, buffered_bytes }, body)
+    (Relay { frames: sender, window, window_bytes, buffered_bytes, tally }, body)
 }
 
 impl Relay {
@@ -112,6 +115,8 @@ impl Relay {
     }
 
     fn queue(&self, frame: Option<Frame<Bytes>>, cost: u32) -> Result<(), ClientLost> {
+        let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
+        self.tally.sent(bytes);
         let queued =
             Queued { frame, cost: cost as usize, _share: self.buffered_bytes.charge(u64::from(cost)) };
         self.frames.send(queued).map_err(|_| ClientLost)

@@ -66,6 +66,7 @@ impl Slot {
     pub fn reply(&mut self, reply: Reply) {
         if self.client.is_some() {
             self.end(reply.response.status(), reply.outcome);
+            self.account.answers(&reply.response);
             self.send(reply.response);
         } else {
             self.account.outcome(reply.outcome);

@@ -63,7 +63,9 @@ impl Proxy {
             Err(problem) => return slot.reply(self.replies.problem(&problem)),
         };
         let presented = keyed.present(policy, None);
+        let asked_at = slot.account().asks_store();
         let admission = self.guard.admit(&presented, &policy.rules).await;
+        slot.account().store_answered(asked_at);
         site.metrics.admitted(&admission);
         let mut compared = None;
         let mut permit = match admission {
@@ -95,10 +97,12 @@ impl Proxy {
             site.metrics.judged(&verdict);
             slot.account().observed(self.verdict(verdict, false, policy).outcome);
         }
+        let asked_at = slot.account().asks_store();
         let settled = match permit {
             Some(permit) => Some(permit.settle(attempt.clone()).await),
             None => None,
         };
+        slot.account().store_answered(asked_at);
         drop(places);
         if let Some(problem) = fault {
             return slot.reply(self.replies.problem(&problem));
@@ -162,7 +166,8 @@ impl Proxy {
         let reuse = Reuse { max_idle: params.max_reuse_idle, trusted_idle: Duration::ZERO };
         let may_send = || permit.is_none_or(Permit::is_held);
         slot.begins_to_send();
-        let mut sending = pin!(site.upstream.send(request, reuse, may_send));
+        let tally = slot.account().tally();
+        let mut sending = pin!(site.upstream.send(request, reuse, may_send, &tally));
         // The upstream may answer before it has read all.
         let under_way = async {
             tokio::select! {

@@ -34,6 +34,7 @@ use self::tls::{FilesDigest, Tls};
 use super::body::RequestBody;
 use super::policy::{self, Protocol};
 use super::reply::is_switch;
+use super::tally::Tally;
 use crate::idempotency::{NotSentCause, UnknownCause};
 
 /// How many bytes hyper may hold of what one connection reads, and again of what it writes, where a head may have
@@ -141,7 +142,7 @@ impl Upstream {
 
     /// Sends `request` to one endpoint and returns once the response head is there. Each endpoint is tried once, in turn,
     /// as long as nothing was sent. Right before the request is handed to a connection `may_send` is asked a last time.
-    /// `reuse` says which idle connections may be taken.
+    /// `reuse` says which idle connections may be taken; `tally` hears where the request goes.
     ///
     /// # Errors
     ///
@@ -151,6 +152,7 @@ impl Upstream {
         mut request: Box<Request<RequestBody>>,
         reuse: Reuse,
         may_send: impl Fn() -> bool,
+        tally: &Tally,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let may_switch = self.params.protocol != Protocol::Http2 && request.headers().contains_key(UPGRADE);
         let terms = Terms { reuse, may_switch };
@@ -159,7 +161,7 @@ impl Upstream {
         let mut next = self.endpoints.get(first).cloned();
         let mut cause = NotSentCause::ConnectFailed;
         while let Some(endpoint) = next {
-            match self.send_to(endpoint, request, terms, &may_send).await {
+            match self.send_to(endpoint, request, terms, (&may_send, tally)).await {
                 Ok(response) => return Ok(response),
                 Err(Failed { error: SendError::NotSent(failed), request: Some(unsent) }) => {
                     (cause, request) = (failed, unsent);
@@ -204,7 +206,7 @@ impl Upstream {
         endpoint: Arc<Endpoint>,
         mut request: Box<Request<RequestBody>>,
         terms: Terms,
-        may_send: &impl Fn() -> bool,
+        (may_send, tally): (&impl Fn() -> bool, &Tally),
     ) -> Result<Response<UpstreamBody>, Failed> {
         let in_flight = InFlight::begin(endpoint, self.endpoints.len() > 1);
         let endpoint = &in_flight.endpoint;
@@ -226,6 +228,7 @@ impl Upstream {
             if !may_send() {
                 return Err(Failed::for_good(NotSentCause::LeaseLapsed));
             }
+            tally.goes_to(&endpoint.label);
             let is_fresh = found.is_fresh;
             match exchange(found, request, &endpoint.scheme).await {
                 Ok((response, connection)) => {

@@ -31,7 +31,7 @@ pub(super) struct Endpoint {
     pub(super) host: Option<HeaderValue>,
     pub(super) authority: String,
     /// What it is called in metrics.
-    pub(super) label: String,
+    pub(super) label: Arc<str>,
     pub(super) scheme: Scheme,
     base_path: String,
     idle: Pool,
@@ -83,7 +83,7 @@ impl Endpoint {
                 UpstreamHost::Endpoint => HeaderValue::from_str(&endpoint.authority).ok(),
             },
             authority: endpoint.authority.clone(),
-            label: label(endpoint),
+            label: label(endpoint).into(),
             scheme: if endpoint.is_tls { Scheme::HTTPS } else { Scheme::HTTP },
             base_path: endpoint.base_path.clone(),
             idle: Pool::new(params.max_idle_connections, params.max_connection_age),
