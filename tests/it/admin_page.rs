@@ -114,13 +114,9 @@ async fn a_browser_shows_rates_unknown_keys_and_what_is_wrong() {
     }
     unknown(&upstream, &proxy, "u").await;
     let Some(shown) = in_a_browser(url(&proxy), 9_000).await else { return };
-    for part in [
-        "1 key of unknown outcome",
-        "connection_lost",
-        "aria-label=\"charges: now",
-        "Requests/s",
-        ">ready<",
-    ] {
+    for part in
+        ["1 key of unknown outcome", "connection_lost", "aria-label=\"charges: now", "Requests/s", ">ready<"]
+    {
         assert!(shown.contains(part), "{part} is not shown: {shown}");
     }
 }
