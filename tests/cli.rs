@@ -540,3 +540,21 @@ fn an_access_line_says_what_proxies_say_and_what_became_of_the_key() {
     assert_eq!(line["bytes_sent"], body.len(), "{line}");
     assert_eq!(line["client_gone"], Value::Null, "{line}");
 }
+
+#[test]
+fn a_new_log_level_is_taken_with_the_other_settings() {
+    let upstream = Upstream::start();
+    let (folder, path) = configuration(upstream.address);
+    let settings = std::fs::read_to_string(&path).unwrap();
+    let mut proxy = Process::start((folder, path.clone()));
+    drop(proxy.answer(&post("/open", "k", "{}")));
+    assert_eq!(proxy.access()["outcome"], "passed");
+    std::fs::write(&path, format!("{settings}\n[log]\nlevel = \"info,oncegate::access=off\"\n")).unwrap();
+    proxy.signal("HUP");
+    find(&mut proxy.lines, |line| line["message"] == "new settings are in force");
+    drop(proxy.answer(&post("/open", "k", "{}")));
+    proxy.signal("TERM");
+    let is_either = |line: &Value| line["target"] == "oncegate::access" || line["message"] == "drained";
+    let next = find(&mut proxy.lines, is_either);
+    assert_eq!(next["message"], "drained", "an access line was to be left out: {next}");
+}
