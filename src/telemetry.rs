@@ -2,6 +2,7 @@
 //!
 //! There is one log in a process, so what is known of it is known of the process.
 
+#[cfg(target_os = "linux")]
 mod process;
 
 use std::io::{self, BufWriter, IsTerminal};
@@ -12,6 +13,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+#[cfg(target_os = "linux")]
 pub use process::ProcessNow;
 
 /// How many lines may wait for standard output; beyond it lines are dropped, so that a blocked reader never stops a

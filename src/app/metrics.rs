@@ -16,7 +16,7 @@ use crate::server::metrics::{Certificates, ReadinessNow};
 use crate::server::{Server, TlsServer};
 use crate::store::Store;
 use crate::store::metrics::Health;
-use crate::telemetry::{self, ProcessNow};
+use crate::telemetry;
 
 /// The commit that was built, if whoever built it said so.
 const REVISION: Option<&str> = option_env!("ONCEGATE_REVISION");
@@ -48,7 +48,8 @@ impl Counted<'_> {
         registry.register_collector(Box::new(ReadinessNow(self.readiness)));
         registry.register_collector(Box::new(Certificates(self.tls)));
         registry.register_collector(Box::new(Process));
-        registry.register_collector(Box::new(ProcessNow));
+        #[cfg(target_os = "linux")]
+        registry.register_collector(Box::new(telemetry::ProcessNow));
         Page::new(registry)
     }
 }
