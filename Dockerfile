@@ -11,11 +11,13 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
 ARG FEATURES=""
+ARG REVISION=unknown
 WORKDIR /src
 COPY . .
+# The revision is a label of oncegate_build_info.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin oncegate --features "${FEATURES}" \
+    ONCEGATE_REVISION="${REVISION}" cargo build --release --locked --bin oncegate --features "${FEATURES}" \
     && cp target/release/oncegate /oncegate \
     && /oncegate --version
 

@@ -4,6 +4,7 @@ CARGO ?= cargo
 # Tests wait more than they work.
 export RUST_TEST_THREADS ?= 8
 IMAGE ?= oncegate
+REVISION = --build-arg REVISION=$(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 STORES ?= redis redis-tls sentinel cluster valkey
 
 .PHONY: help
@@ -70,9 +71,9 @@ bench:
 
 .PHONY: image
 image:
-	@if docker info >/dev/null 2>&1; then docker build --tag $(IMAGE) .; \
-	elif command -v podman >/dev/null; then podman build --format docker --tag $(IMAGE) .; \
-	elif command -v buildah >/dev/null; then buildah build --format docker --tag $(IMAGE) .; \
+	@if docker info >/dev/null 2>&1; then docker build $(REVISION) --tag $(IMAGE) .; \
+	elif command -v podman >/dev/null; then podman build $(REVISION) --format docker --tag $(IMAGE) .; \
+	elif command -v buildah >/dev/null; then buildah build $(REVISION) --format docker --tag $(IMAGE) .; \
 	else echo 'make image needs a running docker, or podman, or buildah' >&2; exit 1; \
 	fi
 
