@@ -1,16 +1,17 @@
 //! What an operator changes by hand: a key is freed, or an unknown one is settled.
 //!
 //! Each is judged by what stands there and made only if that still stands: what an owner records meanwhile is never
-//! overwritten and never lost. A key that is freed runs again, on the operator's word (I3).
+//! overwritten and never lost, and what he would record or free afterwards is refused. A key that is freed runs again, on
+//! the operator's word (I3).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use tokio::time::Instant;
 
 use super::Guard;
 use super::metrics::Operation;
-use crate::idempotency::{Claim, Entry, Outcome, RequestId, State};
+use crate::idempotency::{Claim, Entry, Outcome, Owner, RequestId, State};
 use crate::store::{Insert, StoreError, Update, Write};
 
 /// Why a key was not changed.
@@ -47,8 +48,8 @@ pub enum ChangeError {
 
 impl Guard {
     /// Frees a key: the next request with it runs. Returns what stood there. What is in flight or completed is freed only with
-    /// `force`: an owner that is at work goes on, and what he records is refused. `ttl` is how long the key reads as unknown
-    /// should this process die in between.
+    /// `force`: an owner that is at work goes on, and what he records is refused. Should this process die in
+    /// between, the key reads as unknown for `ttl`, or as long as it would have if that is longer.
     ///
     /// # Errors
     ///
@@ -60,23 +61,7 @@ impl Guard {
             State::InFlight if !force => return Err(ChangeError::InFlight),
             State::Completed { .. } if !force => return Err(ChangeError::Completed),
             State::InFlight | State::Completed { .. } => standing.owner,
-            // Its owner may complete it at any moment: a claim takes its place only as long as he has not. Whose share it is
-            // counted in is not known here: on a server that share has its place back when the entry would have expired.
-            State::Unknown(_) => {
-                let claim = Claim {
-                    owner: inner.owners.next(),
-                    caller: standing.caller,
-                    fingerprint: standing.fingerprint,
-                    lease: inner.params.lease,
-                    ttl,
-                    share: None,
-                    replaces: Some(standing.owner),
-                };
-                match inner.within(Operation::Insert, Instant::now(), inner.store.insert(id, &claim)).await? {
-                    Insert::Inserted => claim.owner,
-                    Insert::Exists(_) => return Err(ChangeError::Raced),
-                }
-            }
+            State::Unknown(_) => self.take_over(id, &standing, ttl).await?,
         };
         match inner.within(Operation::Remove, Instant::now(), inner.store.remove(id, owner)).await? {
             Write::Applied => Ok(standing),
@@ -84,8 +69,9 @@ impl Guard {
         }
     }
 
-    /// Settles an unknown key as carried out and answered with `status`: its retries are told so, for as long as `ttl`. Returns
-    /// what stood there.
+    /// Settles an unknown key as carried out and answered with `status`: its retries are told so, for as long as `ttl`, or as
+    /// the key would have lived if that is longer. What its owner records from now on is refused. Returns what stood there.
+    /// Should this process die in between, the key reads as in flight for a lease, and as unknown from then on.
     ///
     /// # Errors
     ///
@@ -105,14 +91,42 @@ impl Guard {
             State::Unknown(_) => {}
         }
         let outcome = Outcome::NotRetained { status };
-        let updating = inner.store.update(id, standing.owner, &outcome, None, ttl);
+        let ttl = ttl.max(left(&standing));
+        let owner = self.take_over(id, &standing, ttl).await?;
+        let updating = inner.store.update(id, owner, &outcome, None, ttl);
         match inner.within(Operation::Update, Instant::now(), updating).await? {
             Update::Applied { .. } => Ok(standing),
             Update::Lost => Err(ChangeError::Raced),
         }
     }
 
+    /// Claims what is unknown. Its owner may complete it at any moment: the claim takes its place only as long as he has not,
+    /// and from then on he changes nothing. Whose share it is counted in is not known here: on a server that share has its
+    /// place back when the entry would have expired.
+    async fn take_over(&self, id: &RequestId, standing: &Entry, ttl: Duration) -> Result<Owner, ChangeError> {
+        let inner = &self.0;
+        let claim = Claim {
+            owner: inner.owners.next(),
+            caller: standing.caller,
+            fingerprint: standing.fingerprint,
+            lease: inner.params.lease,
+            ttl: ttl.max(left(standing)),
+            share: None,
+            replaces: Some(standing.owner),
+        };
+        match inner.within(Operation::Insert, Instant::now(), inner.store.insert(id, &claim)).await? {
+            Insert::Inserted => Ok(claim.owner),
+            Insert::Exists(_) => Err(ChangeError::Raced),
+        }
+    }
+
     async fn standing(&self, id: &RequestId) -> Result<Entry, ChangeError> {
         self.lookup(id).await?.ok_or(ChangeError::Absent)
     }
+}
+
+/// How long an entry would live on, by this process's clock.
+fn left(standing: &Entry) -> Duration {
+    let until = standing.expires_at.and_then(|at| at.duration_since(SystemTime::now()).ok());
+    until.unwrap_or_default()
 }

@@ -65,6 +65,7 @@ pub async fn conformance(make: impl AsyncFn() -> Arc<dyn Store>) {
     transitions::every_renewal_is_judged_by_token_and_state(&subject().await).await;
     transitions::every_removal_is_judged_by_token(&subject().await).await;
     transitions::every_claim_is_judged_by_token_and_state(&subject().await).await;
+    transitions::an_owner_whose_place_was_taken_changes_nothing(&subject().await).await;
     transitions::one_of_many_racing_outcomes_stands(&subject().await).await;
     leases::a_lapsed_lease_reads_as_owner_lost(&subject().await).await;
     leases::a_renewed_lease_runs_on(&subject().await).await;

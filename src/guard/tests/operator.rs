@@ -73,6 +73,37 @@ async fn an_unknown_key_is_settled_as_carried_out_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_operator_has_settled_its_first_owner_neither_frees_nor_overwrites() {
+    for late in [answered(429), answered(500), NOT_SENT, Attempt::Unknown(UnknownCause::AttemptTimeout)] {
+        let bench = Bench::new();
+        let presented = presented(1, 1);
+        let permit = bench.granted(&presented).await;
+        tokio::time::advance(LEASE).await;
+        bench.guard.settle_unknown(&presented.id, 201, TTL).await.unwrap();
+        let what = format!("{late:?}");
+        let settled = permit.settle(late).await;
+        assert_eq!(settled.expires_at, None, "{what} was recorded");
+        assert_eq!(bench.verdict(&presented).await, Verdict::NotRetained { status: 201 }, "after {what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_never_shortens_a_keys_life() {
+    let bench = Bench::new();
+    let [settled, released] = [unknown(&bench).await, presented(2, 1)];
+    let attempt = Attempt::Unknown(UnknownCause::ConnectionLost);
+    let _settled = bench.granted(&released).await.settle(attempt).await;
+    let short = TTL / 100;
+    bench.guard.settle_unknown(&settled.id, 201, short).await.unwrap();
+    bench.store.set(Op::Remove, Mood::Fails);
+    let failed = bench.guard.release(&released.id, false, short).await;
+    assert!(matches!(failed, Err(ChangeError::Store(_))), "{failed:?}");
+    tokio::time::advance(TTL - LEASE).await;
+    assert_eq!(bench.verdict(&settled).await, Verdict::NotRetained { status: 201 });
+    assert_eq!(bench.state(&released).await, Some(State::Unknown(UnknownCause::OwnerLost)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upload_that_broke_off_cannot_be_settled() {
     let bench = Bench::new();
     let presented = streaming(1);

@@ -214,6 +214,29 @@ pub(super) async fn every_claim_is_judged_by_token_and_state(subject: &Subject) 
     }
 }
 
+pub(super) async fn an_owner_whose_place_was_taken_changes_nothing(subject: &Subject) {
+    for standing in [Lapsed, Unknown] {
+        let (id, first) = stand(subject, standing).await;
+        let second = Claim { replaces: Some(first.owner), ..new_claim() };
+        assert_eq!(subject.insert(&id, &second).await, Insert::Inserted, "a claim over {standing:?}");
+        for settles in [false, true] {
+            if settles {
+                let outcome = Outcome::NotRetained { status: 201 };
+                applied(subject.update(&id, second.owner, &outcome, LONG).await, "the new owner's update");
+            }
+            let before = subject.lookup(&id).await;
+            let what = format!("the owner of what was {standing:?}, whose place was taken,");
+            for outcome in outcomes() {
+                let update = subject.update(&id, first.owner, &outcome, LONG).await;
+                assert_eq!(update, Update::Lost, "{what} recorded {outcome:?}");
+            }
+            assert_eq!(subject.remove(&id, first.owner).await, Write::Lost, "{what} freed the key");
+            assert_eq!(subject.renew(&id, first.owner, LONG).await, Write::Lost, "{what} renewed a lease");
+            assert_eq!(subject.lookup(&id).await, before, "{what} left a mark");
+        }
+    }
+}
+
 pub(super) async fn one_of_many_racing_outcomes_stands(subject: &Subject) {
     for _ in 0..20 {
         let claim = new_claim();
