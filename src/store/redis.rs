@@ -200,12 +200,14 @@ impl RedisStore {
         Ok(record.map(|record| (now, record)))
     }
 
-    /// One bucket's part of a page: its first entries after `after`.
+    /// One bucket's part of a page: its first entries after `after`. `asked_at_ms` is when the first bucket was asked: all ages are
+    /// those of one moment.
     async fn listed(
         &self,
         bucket: u8,
         page: &PageRequest,
         limit: usize,
+        asked_at_ms: &mut Option<u64>,
     ) -> Result<Vec<(Cursor, Listed)>, StoreError> {
         let (at, id) = page.after.map_or((0, String::new()), |after| (after.claimed_at_ms, hex(&after.id)));
         let call =
@@ -220,7 +222,7 @@ impl RedisStore {
             let id = from_hex(&id).ok_or_else(|| corrupt(CodecError::Damaged("its id is none")))?;
             let (head, _) = Head::split(&record).map_err(corrupt)?;
             let claimed_at_ms = head.claimed_at_ms;
-            let age = Duration::from_millis(now.saturating_sub(claimed_at_ms));
+            let age = Duration::from_millis(asked_at_ms.get_or_insert(now).saturating_sub(claimed_at_ms));
             match self.entry(&id, now, &record) {
                 Ok(entry) => listed.push((Cursor { claimed_at_ms, id }, Listed { id, age, entry })),
                 Err(error) => warn!(?id, %error, "an entry is left out of the list"),
@@ -392,9 +394,9 @@ impl Store for RedisStore {
 
     async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {
         let limit = page.limit_entries.min(MAX_PAGE_ENTRIES);
-        let mut all = Vec::new();
+        let (mut all, mut asked_at_ms) = (Vec::new(), None);
         for bucket in 0..BUCKETS {
-            all.extend(self.listed(bucket, page, limit + 1).await?);
+            all.extend(self.listed(bucket, page, limit + 1, &mut asked_at_ms).await?);
         }
         all.sort_unstable_by_key(|(cursor, _)| *cursor);
         let more = all.len() > limit;

@@ -189,7 +189,7 @@ impl RedisStore {
             let bucket = bucket(&id);
             let prune = PRUNE.on([&self.keys.open(bucket)]).arg(self.keys.records(bucket)).arg(0);
             self.call::<Value>(&self.big, &prune, 0).await?;
-            self.listed(bucket, &PageRequest { after: None, limit_entries: 1 }, 1).await?;
+            self.listed(bucket, &PageRequest { after: None, limit_entries: 1 }, 1, &mut None).await?;
             let ended = Outcome::NotRetained { status: 200 };
             let _updated = self.update(&id, claim.owner, &ended, None, claim.ttl).await?;
             self.lookup(&id).await?;
