@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 pub(super) use self::metrics::Metrics;
 use super::{spawn_until, store_timeout};
-use crate::config::{self, ConfigError, Contents, Loaded, Settings};
+use crate::config::{self, ConfigError, Contents, Loaded, Past, Settings};
 use crate::guard::Guard;
 use crate::proxy::Proxy;
 use crate::server::admin::Effective;
@@ -26,6 +26,7 @@ use crate::telemetry;
 #[derive(Debug)]
 pub(super) struct Reloader {
     in_force: Arc<Settings>,
+    past: Past,
     file: Option<Followed>,
     server: Arc<Server>,
     guard: Guard,
@@ -63,6 +64,7 @@ impl Reloader {
     ) -> Self {
         Self {
             in_force: Arc::new(settings),
+            past: Past::default(),
             file: None,
             server,
             guard,
@@ -107,8 +109,8 @@ impl Reloader {
     /// Takes what the file holds now.
     async fn reload(&mut self, ended: &CancellationToken) -> Reloaded {
         let Some(file) = self.file.clone() else { return Reloaded::Impossible };
-        let (in_force, proxy) = (self.in_force.clone(), self.server.proxy());
-        let prepared = spawn_blocking(move || prepare(&file, &in_force, &proxy)).await;
+        let (in_force, past, proxy) = (self.in_force.clone(), self.past.clone(), self.server.proxy());
+        let prepared = spawn_blocking(move || prepare(&file, (&in_force, &past), &proxy)).await;
         // It fails only if the runtime is ending.
         let reloaded = match prepared.unwrap_or(Err(Reloaded::Impossible)) {
             Ok(prepared) => return self.take(prepared, ended),
@@ -133,10 +135,14 @@ impl Reloader {
     }
 
     fn take(&mut self, prepared: Prepared, ended: &CancellationToken) -> Reloaded {
-        let Prepared { changes, contents, loaded: Loaded { settings, warnings }, proxy } = prepared;
+        let Prepared { mut changes, contents, loaded: Loaded { settings, warnings }, proxy } = prepared;
         let Some(file) = &mut self.file else { return Reloaded::Impossible };
         for warning in warnings {
             warn!("{}:{warning}", file.path.display());
+        }
+        for unguarded in config::left_unguarded(&self.in_force, &settings) {
+            warn!("{unguarded}");
+            changes.push(unguarded);
         }
         self.metrics.in_force(&contents);
         file.contents = contents;
@@ -149,6 +155,7 @@ impl Reloader {
             warn!("the log level is kept as it is: {error}");
         }
         self.effective.set(config::describe(&settings));
+        self.past.replaced(&self.in_force, &settings);
         self.in_force = Arc::new(settings);
         self.said = None;
         info!(?changes, "new settings are in force");
@@ -159,7 +166,11 @@ impl Reloader {
 }
 
 /// Reads and judges the file.
-fn prepare(file: &Followed, in_force: &Settings, proxy: &Proxy) -> Result<Prepared, Reloaded> {
+fn prepare(
+    file: &Followed,
+    (in_force, past): (&Settings, &Past),
+    proxy: &Proxy,
+) -> Result<Prepared, Reloaded> {
     let contents = Contents::read(&file.path).map_err(|error| invalid(&error))?;
     let mut changes = contents.changes_since(&file.contents);
     changes.extend(proxy.outdated_upstreams().map(|name| format!("upstreams.{name}.tls (new certificates)")));
@@ -167,7 +178,7 @@ fn prepare(file: &Followed, in_force: &Settings, proxy: &Proxy) -> Result<Prepar
         return Err(Reloaded::Unchanged);
     }
     let loaded = contents.parse(&file.path).map_err(|error| invalid(&error))?;
-    let fixed = config::fixed(in_force, &loaded.settings);
+    let fixed = past.fixed(in_force, &loaded.settings);
     if !fixed.is_empty() {
         return Err(Reloaded::NeedsRestart(fixed));
     }

@@ -9,8 +9,7 @@ use crate::proxy::policy::{GuardPolicy, Route};
 use crate::server;
 
 /// What of `later` takes a restart, each as a sentence; nothing if all of it can come into force after `earlier`.
-#[must_use]
-pub fn fixed(earlier: &Settings, later: &Settings) -> Vec<String> {
+pub(super) fn fixed(earlier: &Settings, later: &Settings) -> Vec<String> {
     let mut reasons = of_listeners(&earlier.server, &later.server);
     let is_same_store = earlier.store == later.store
         && earlier.guard == later.guard
@@ -18,6 +17,13 @@ pub fn fixed(earlier: &Settings, later: &Settings) -> Vec<String> {
     if !is_same_store {
         reasons.push("[store], its files, and `max_waiters`: the store is opened once; restart".to_owned());
     }
+    reasons.extend(scopes(earlier, later));
+    reasons
+}
+
+/// The scope rules of `later` by which keys that are live under `earlier` would be forgotten, each as a sentence.
+pub(super) fn scopes(earlier: &Settings, later: &Settings) -> Vec<String> {
+    let mut reasons = Vec::new();
     for before in &earlier.proxy.routes {
         for now in &later.proxy.routes {
             if may_take_over(before, now, earlier, later) {
@@ -45,7 +51,7 @@ fn of_listeners(earlier: &server::Params, later: &server::Params) -> Vec<String>
 }
 
 /// Whether `now` may serve what `before` has served. Of two routes that there were and are, the same one goes first.
-fn may_take_over(before: &Route, now: &Route, earlier: &Settings, later: &Settings) -> bool {
+pub(super) fn may_take_over(before: &Route, now: &Route, earlier: &Settings, later: &Settings) -> bool {
     let is_in = |route: &Route, settings: &Settings| {
         settings.proxy.routes.iter().any(|other| is_same_place(route, other))
     };
@@ -56,7 +62,7 @@ fn may_take_over(before: &Route, now: &Route, earlier: &Settings, later: &Settin
 }
 
 /// Whether two routes match the same requests, the ones before them left aside.
-fn is_same_place(one: &Route, other: &Route) -> bool {
+pub(super) fn is_same_place(one: &Route, other: &Route) -> bool {
     let has_same_hosts =
         one.hosts.len() == other.hosts.len() && one.hosts.iter().all(|host| other.hosts.contains(host));
     has_same_hosts && pattern::segments(&one.path) == pattern::segments(&other.path)

@@ -18,6 +18,7 @@ mod http2;
 mod idempotency;
 mod listeners;
 mod names;
+mod past;
 mod pattern;
 mod promise;
 mod reader;
@@ -41,7 +42,7 @@ use thiserror::Error;
 
 pub use contents::Contents;
 pub use describe::describe;
-pub use fixed::fixed;
+pub use past::{Past, left_unguarded};
 pub use report::Diagnostic;
 
 use self::idempotency::Idempotency;

@@ -241,6 +241,37 @@ async fn what_takes_a_restart_is_named_and_the_file_is_not_taken_at_all() {
 }
 
 #[tokio::test]
+async fn two_reloads_do_not_do_what_one_may_not() {
+    let upstream = Upstream::start().await;
+    let (file, config) = (File::new(), before(&upstream));
+    let proxy = config.start_from(&file.path()).await;
+    let first = proxy.charge("k").await;
+    let text = config.toml().await;
+    let enforced = "path = \"/v1/charges\"\n";
+    assert!(text.contains(enforced), "{text}");
+    let with = |rules: &str| text.replace(enforced, &format!("{enforced}{rules}\n"));
+    let of_another_caller = with("caller = [\"cookie:session\"]");
+    for (way, between) in [
+        ("it is not there", text.replace(enforced, "path = \"/v1/elsewhere\"\n")),
+        ("it is not guarded", with("guarded = false")),
+        ("it observes", with("mode = \"observe\"")),
+    ] {
+        fs::write(file.path(), &between).unwrap();
+        let changes = proxy.expect_reload().await;
+        let is_said =
+            |change: &String| change.contains("`charges` are not looked at any more while it is so");
+        assert_eq!(changes.iter().filter(|change| is_said(change)).count(), 1, "{way}: {changes:?}");
+        fs::write(file.path(), &of_another_caller).unwrap();
+        let Reloaded::NeedsRestart(reasons) = proxy.reload().await else { panic!("{way}: it is taken") };
+        assert!(reasons.iter().all(|reason| reason.contains("`caller`")), "{way}: {reasons:?}");
+        fs::write(file.path(), &text).unwrap();
+        proxy.expect_reload().await;
+        proxy.charge("k").await.expect_replay_of(&first);
+    }
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
 async fn a_volume_that_kubernetes_swaps_is_noticed_by_what_it_holds() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream).memory().server("reload_interval = \"100ms\"");
