@@ -43,6 +43,8 @@ struct Followed {
     path: PathBuf,
     /// What is in force.
     contents: Contents,
+    /// What the last look found, if that is something else.
+    found: Option<Contents>,
 }
 
 /// What is about to be in force.
@@ -78,7 +80,7 @@ impl Reloader {
     /// The settings in force are these contents of that file.
     pub(super) fn follow(&mut self, path: PathBuf, contents: Contents) {
         self.metrics.in_force(&contents);
-        self.file = Some(Followed { path, contents });
+        self.file = Some(Followed { path, contents, found: None });
     }
 
     /// Takes new settings for as long as it is polled. What they begin ends with `ended`.
@@ -101,8 +103,21 @@ impl Reloader {
                     // Whoever asked may be gone.
                     asked.send(reloaded).unwrap_or(());
                 }
-                () = look => drop(self.reload(&ended).await),
+                () = look => if self.has_settled().await {
+                    drop(self.reload(&ended).await);
+                },
             }
+        }
+    }
+
+    /// Whether the file may be read: nobody seems to be writing it.
+    async fn has_settled(&mut self) -> bool {
+        let Some(file) = &mut self.file else { return false };
+        let path = file.path.clone();
+        match spawn_blocking(move || Contents::read(&path)).await {
+            Ok(Ok(contents)) => file.has_settled(contents),
+            // It is for the reading to say what is wrong.
+            Ok(Err(_)) | Err(_) => true,
         }
     }
 
@@ -165,6 +180,17 @@ impl Reloader {
     }
 }
 
+impl Followed {
+    /// Whether a look that finds `now` finds what is in force, or what the look before has found: half of what somebody is
+    /// about to write may well be settings.
+    fn has_settled(&mut self, now: Contents) -> bool {
+        let found = Some(now).filter(|now| *now != self.contents);
+        let has_settled = found.is_none() || found == self.found;
+        self.found = found;
+        has_settled
+    }
+}
+
 /// Reads and judges the file.
 fn prepare(
     file: &Followed,
@@ -189,4 +215,36 @@ fn prepare(
 
 fn invalid(error: &ConfigError) -> Reloaded {
     Reloaded::Invalid(error.to_string().lines().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_half_written_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("proxy.toml");
+        let contents = |text: &str| {
+            fs::write(&path, text).unwrap();
+            Contents::read(&path).unwrap()
+        };
+        let in_force = contents("in force");
+        let mut file = Followed { path: path.clone(), contents: in_force, found: None };
+        for (found, has_settled) in [
+            ("in force", true),
+            ("ha", false),
+            ("half", false),
+            ("ha", false),
+            ("whole", false),
+            ("whole", true),
+            ("whole", true),
+            ("in force", true),
+            ("whole", false),
+        ] {
+            assert_eq!(file.has_settled(contents(found)), has_settled, "{found}");
+        }
+    }
 }
