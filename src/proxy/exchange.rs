@@ -50,7 +50,7 @@ impl Proxy {
     ) -> (Attempt, Option<Box<Recording>>) {
         // Always looked at: a connection that the upstream has closed costs the key its outcome.
         let reuse = Reuse { max_idle: site.upstream.params().max_reuse_idle, trusted_idle: Duration::ZERO };
-        let may_send = || permit.is_none_or(Permit::is_held);
+        let may_send = || self.may_send(policy, permit);
         let tally = slot.account().tally();
         let sending = pin!(site.upstream.send(request, reuse, may_send, &tally));
         self.answered(site, policy, sending, permit, client, slot).await

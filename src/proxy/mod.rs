@@ -44,7 +44,7 @@ pub mod upstream;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::request::Parts;
 use http::{Method, Response};
@@ -87,6 +87,10 @@ pub struct Proxy {
     names: Names,
     /// Whether some route observes.
     observes: bool,
+    /// How often a route had begun to enforce when these settings came.
+    era: u64,
+    /// How often that is by now.
+    eras: Arc<AtomicU64>,
     replies: Replies,
     guard: Guard,
     background: Background,
@@ -129,6 +133,7 @@ struct Lasting {
     guarded_places: Quota,
     buffered_bytes: Quota,
     draining: Arc<AtomicBool>,
+    eras: Arc<AtomicU64>,
     metrics: Metrics,
 }
 
@@ -161,9 +166,10 @@ impl Proxy {
             guarded_places: Quota::new(params.max_guarded_in_flight as u64),
             buffered_bytes: Quota::new(params.max_buffered_bytes),
             draining: Arc::default(),
+            eras: Arc::default(),
             metrics,
         };
-        Self::with(params, access_log, lasting, &[])
+        Self::with(params, access_log, (lasting, 0), &[])
     }
 
     /// A proxy of other settings that carries on for this one: what is at work counts on, and an upstream that stays as it is
@@ -179,9 +185,20 @@ impl Proxy {
             guarded_places: self.guarded_places.clone(),
             buffered_bytes: self.buffered_bytes.clone(),
             draining: self.draining.clone(),
+            eras: self.eras.clone(),
             metrics: self.metrics.clone(),
         };
-        let renewed = Self::with(params, access_log, lasting, &self.upstreams)?;
+        let enforced = |route: &Route| {
+            let is_it =
+                |now: &Route| now.path == route.path && now.hosts == route.hosts && observe::is_enforced(now);
+            self.sites.iter().any(|site| is_it(&site.route))
+        };
+        let begins_to_enforce =
+            params.routes.iter().any(|route| observe::is_enforced(route) && !enforced(route));
+        let era = self.eras.load(Ordering::Acquire) + u64::from(begins_to_enforce);
+        let renewed = Self::with(params, access_log, (lasting, era), &self.upstreams)?;
+        // Before a request can come that is enforced.
+        self.eras.store(era, Ordering::Release);
         renewed.guarded_places.set_max(params.max_guarded_in_flight as u64);
         renewed.buffered_bytes.set_max(params.max_buffered_bytes);
         Ok(renewed)
@@ -190,10 +207,10 @@ impl Proxy {
     fn with(
         params: &Params,
         access_log: bool,
-        lasting: Lasting,
+        (lasting, era): (Lasting, u64),
         earlier: &[Arc<Upstream>],
     ) -> Result<Self, SetupError> {
-        let Lasting { guard, background, guarded_places, buffered_bytes, draining, metrics } = lasting;
+        let Lasting { guard, background, guarded_places, buffered_bytes, draining, eras, metrics } = lasting;
         let upstream = |params: &policy::Upstream| match earlier
             .iter()
             .find(|earlier| earlier.params() == params && !earlier.is_outdated())
@@ -217,6 +234,8 @@ impl Proxy {
             upstreams,
             names: Names::new(params),
             observes,
+            era,
+            eras,
             replies: Replies::new(
                 &params.problem_base,
                 params.documentation_url.as_deref(),
@@ -337,7 +356,8 @@ impl Proxy {
             return Box::pin(self.pass(site, parts, body, client, account)).await;
         };
         let identified = self.key_and_caller(policy, &parts, client, account);
-        let Some((key, caller)) = observe::or_count(identified, policy, account)? else {
+        let claimed = observe::or_count(identified, policy, account)?;
+        let Some((key, caller)) = claimed.filter(|_| !observe::switches(site, policy, &parts)) else {
             return Box::pin(self.pass(site, parts, body, client, account)).await;
         };
         let patience = if policy.observes { self.patience(site, &parts) } else { policy.patience };
@@ -351,7 +371,7 @@ impl Proxy {
         // Taken now: a body that dribbles in keeps nobody else out.
         let places = match read.and_then(|()| self.places(client).map_err(ReadError::Unfit)) {
             Ok(places) => places,
-            Err(ReadError::Unfit(problem)) if policy.observes => {
+            Err(ReadError::Unfit(problem)) if self.still_observes(policy) => {
                 account.observed(problem.outcome());
                 held.put_back(&mut body);
                 return Box::pin(self.pass_on(site, keyed.parts, body, client, account)).await;
@@ -393,7 +413,7 @@ impl Proxy {
         };
         let permit = match admitted {
             Ok(permit) => permit,
-            Err(refusal) if policy.observes => {
+            Err(refusal) if self.still_observes(policy) => {
                 slot.account().observed(refusal.outcome);
                 None
             }

@@ -2,7 +2,10 @@
 //!
 //! Keys are claimed and answers recorded as ever, so that the figures are those of a route that enforces. What cannot be
 //! claimed goes on as if the route were not guarded: nothing is waited for, and no body is too large, too slow or unreadable.
-//! What other routes enforce is not loosened.
+//! What other routes enforce is not loosened. A request that began while its route observed is not run beside the one that
+//! the route, or another, admits once it enforces.
+
+use std::sync::atomic::Ordering;
 
 use http::Method;
 use http::request::Parts;
@@ -12,10 +15,11 @@ use super::account::Account;
 use super::client::Client;
 use super::client_body::ClientBody;
 use super::path;
-use super::policy::GuardPolicy;
+use super::policy::{GuardPolicy, Route};
 use super::problem::{BadRequest, Problem};
 use super::request::{self, Buffered, ReadError};
-use super::{Proxy, Site};
+use super::{Proxy, Site, headers};
+use crate::guard::Permit;
 use crate::idempotency::{CallerHash, Key};
 
 /// What `judged` says; where a route observes, nothing instead of a problem, which is counted.
@@ -33,7 +37,27 @@ pub(super) fn or_count<T>(
     }
 }
 
+/// Whether keys of this route are promised something.
+pub(super) fn is_enforced(route: &Route) -> bool {
+    route.guard.as_ref().is_some_and(|policy| !policy.observes)
+}
+
+/// Whether an observed request asks for another protocol, which only an unguarded one gets.
+pub(super) fn switches(site: &Site, policy: &GuardPolicy, parts: &Parts) -> bool {
+    policy.observes && headers::upgrade(&parts.headers, &site.route.upgrades).is_some()
+}
+
 impl Proxy {
+    /// Whether a request is only observed, and no route has begun to enforce since it came.
+    pub(super) fn still_observes(&self, policy: &GuardPolicy) -> bool {
+        policy.observes && self.eras.load(Ordering::Acquire) == self.era
+    }
+
+    /// Whether a request may be handed to a connection now. One that is observed needs no permit, for as long as it is.
+    pub(super) fn may_send(&self, policy: &GuardPolicy, permit: Option<&Permit>) -> bool {
+        self.still_observes(policy) || permit.map_or(!policy.observes, Permit::is_held)
+    }
+
     /// Key and caller of a request that may be claimed; `None` for one that needs no key and has none.
     pub(super) fn key_and_caller(
         &self,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::body::RequestBody;
 use super::client_body::ClientBody;
-use super::exchange::hold;
+use super::exchange::{answered_with, hold};
 use super::hashed_upload::{HashedBody, HashedUpload, Reading};
 use super::outcome::RequestOutcome;
 use super::policy::GuardPolicy;
@@ -69,7 +69,9 @@ impl Proxy {
         site.metrics.admitted(&admission);
         let mut compared = None;
         let mut permit = match admission {
-            Ok(Admission::Standing { verdict: Verdict::Compare(standing), .. }) if policy.observes => {
+            Ok(Admission::Standing { verdict: Verdict::Compare(standing), .. })
+                if self.still_observes(policy) =>
+            {
                 compared = Some(standing);
                 None
             }
@@ -78,7 +80,7 @@ impl Proxy {
             }
             admission => match self.admitted(admission, &presented, policy) {
                 Ok(permit) => permit,
-                Err(refusal) if policy.observes => {
+                Err(refusal) if self.still_observes(policy) => {
                     slot.account().observed(refusal.outcome);
                     None
                 }
@@ -164,7 +166,7 @@ impl Proxy {
         let body = RequestBody::Hashed(Box::new(upload));
         let request = self.outbound(keyed.parts, body, &site.route, client);
         let reuse = Reuse { max_idle: params.max_reuse_idle, trusted_idle: Duration::ZERO };
-        let may_send = || permit.is_none_or(Permit::is_held);
+        let may_send = || self.may_send(policy, permit);
         slot.begins_to_send();
         let tally = slot.account().tally();
         let mut sending = pin!(site.upstream.send(request, reuse, may_send, &tally));
@@ -177,14 +179,20 @@ impl Proxy {
             }
         };
         let under_way = hold(permit, until, pin!(under_way)).await;
+        let is_broken = |reading: &Reading| matches!(reading.end(), Some(Err(_)));
         let (attempt, recording) = match under_way {
-            None if !reading.is_waited_for() => (Attempt::Unknown(UnknownCause::AttemptTimeout), None),
-            None => (Attempt::Unknown(UnknownCause::UploadBroken), None),
-            Some(_) if matches!(reading.end(), Some(Err(_))) => {
-                (Attempt::Unknown(UnknownCause::UploadBroken), None)
+            Some(sent) if !is_broken(&reading) => match sent {
+                Some(sent) => self.answered(site, policy, pin!(ready(sent)), permit, client, slot).await,
+                None => self.answered(site, policy, sending, permit, client, slot).await,
+            },
+            given_up => {
+                let took = slot.sent_at().map_or(Duration::ZERO, |sent_at| sent_at.elapsed());
+                let is_late = given_up.is_none() && !reading.is_waited_for();
+                site.metrics.sent(slot.method(), answered_with(given_up.flatten().as_ref()), took);
+                slot.account().upstream(took);
+                let cause = if is_late { UnknownCause::AttemptTimeout } else { UnknownCause::UploadBroken };
+                (Attempt::Unknown(cause), None)
             }
-            Some(Some(sent)) => self.answered(site, policy, pin!(ready(sent)), permit, client, slot).await,
-            Some(None) => self.answered(site, policy, sending, permit, client, slot).await,
         };
         if reading.read_bytes() > policy.max_request_body_bytes {
             slot.account().observed(RequestOutcome::TooLarge);
@@ -195,8 +203,7 @@ impl Proxy {
             }
             Attempt::NotSent(_) | Attempt::Unknown(_) => reading.end().and_then(Result::ok),
         };
-        let is_broken = matches!(reading.end(), Some(Err(_)));
-        let attempt = if is_broken && matches!(attempt, Attempt::Unknown(_)) {
+        let attempt = if is_broken(&reading) && matches!(attempt, Attempt::Unknown(_)) {
             Attempt::Unknown(UnknownCause::UploadBroken)
         } else {
             attempt

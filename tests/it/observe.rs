@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::harness::{
     Client, Config, FaultyStore, Http2Client, Operation, Proxy, Reply, Request, Response, Upstream, aside,
+    eventually,
 };
 
 const DOUBLED: &str = "Idempotency-Key";
@@ -271,6 +272,86 @@ async fn keys_that_were_observed_are_known_when_the_route_enforces() {
     config.charges("mode = \"observe\"").write_to(&file).await;
     proxy.expect_reload().await;
     expect_forwarded(&proxy.charge("k").await, 3);
+}
+
+/// Sends the first half of `request`, whose rest is returned.
+async fn begin(proxy: &Proxy, (head, body): (Vec<u8>, Vec<u8>)) -> (Client, Vec<u8>) {
+    let mut client = proxy.client().await;
+    let (first, rest) = body.split_at(body.len() / 2);
+    client.send_bytes([&head, first].concat()).await;
+    // Until the proxy has read what was begun: a request of another connection comes after it.
+    proxy.request(&Request::get("/")).await.expect_status(201);
+    (client, rest.to_vec())
+}
+
+#[tokio::test]
+async fn what_began_while_a_route_observed_does_not_run_beside_what_it_enforces() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    let config = Config::before(&upstream).memory().server("reload_interval = false");
+    let observing = config.clone().charges("mode = \"observe\"");
+    let proxy = observing.start_from(&file).await;
+    let charge = Request::charge("k");
+    let (mut slow, rest) = begin(&proxy, (charge.head_bytes(), charge.body_bytes())).await;
+    // Not even if nothing is guarded in between.
+    config.clone().charges("guarded = false").write_to(&file).await;
+    proxy.expect_reload().await;
+    config.write_to(&file).await;
+    proxy.expect_reload().await;
+    let first = proxy.charge("k").await;
+    slow.send_bytes(rest).await;
+    slow.response().await.expect_replay_of(&first);
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn a_streamed_duplicate_of_which_nothing_was_sent_is_not_sent_once_its_route_enforces() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    let config = Config::before(&upstream)
+        .memory()
+        .server("reload_interval = false")
+        .charges("request_body = \"stream\"");
+    let proxy = config.clone().charges("mode = \"observe\"").start_from(&file).await;
+    let first = proxy.charge("k").await;
+    let charge = Request::charge("k");
+    let (mut slow, _) = begin(&proxy, (charge.head_bytes(), Vec::new())).await;
+    config.write_to(&file).await;
+    proxy.expect_reload().await;
+    slow.send_bytes(charge.body_bytes()).await;
+    slow.response().await.expect_problem(504, "upstream-unreachable");
+    proxy.charge("k").await.expect_replay_of(&first);
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn a_lease_that_has_lapsed_stops_nobody() {
+    let upstream = Upstream::start().await;
+    let store = FaultyStore::new();
+    let config = observing(&upstream).store("lease = \"1s\"\ntimeout = \"200ms\"");
+    let proxy = config.charges("request_body = \"stream\"").start_with_store(Arc::clone(&store) as _).await;
+    store.fail(Operation::Renew);
+    let charge = Request::charge("k");
+    let (mut slow, _) = begin(&proxy, (charge.head_bytes(), Vec::new())).await;
+    // Three times for each lease.
+    eventually("its lease is over", async || store.calls(Operation::Renew) > 4).await;
+    slow.send_bytes(charge.body_bytes()).await;
+    slow.response().await.expect_status(201);
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
+async fn an_upgrade_passes_as_on_a_route_that_is_not_guarded() {
+    let upstream = Upstream::start().await;
+    let proxy = observing(&upstream).start().await;
+    upstream.next(Reply::echo("websocket"));
+    let mut client = proxy.client().await;
+    let upgrade = Request::charge("k").field("Connection", "Upgrade").field("Upgrade", "websocket");
+    client.request(&upgrade).await.expect_status(101);
+    client.send_bytes("to and fro").await;
+    client.read_until("to and fro").await;
 }
 
 #[tokio::test]

@@ -399,3 +399,14 @@ async fn a_reset_stream_is_no_end_of_a_body_whatever_its_reason() {
     );
     assert!(seen.iter().all(|seen| !seen.is_whole), "half a body looks whole: {seen:#?}");
 }
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_is_counted_with_what_was_sent_upstream() {
+    const SENT: &str = "http_client_request_duration_seconds_count{http_request_method=\"POST\",\
+                        http_response_status_code=\"\",upstream=\"legacy\"}";
+    let upstream = Upstream::start().await;
+    let proxy = streaming(&upstream, "").await;
+    let (client, _rest) = half_way(&proxy, &upstream, &Request::charge("k")).await;
+    client.reset();
+    eventually("it is counted", async || proxy.metrics().await.find(SENT) == Some(1.0)).await;
+}
