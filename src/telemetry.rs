@@ -16,6 +16,8 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 #[cfg(target_os = "linux")]
 pub use process::ProcessNow;
 
+use crate::server::admin::AUDIT_TARGET;
+
 /// How many lines may wait for standard output; beyond it lines are dropped, so that a blocked reader never stops a
 /// request.
 const MAX_WAITING_LINES: usize = 65_536;
@@ -34,7 +36,7 @@ struct Log {
 }
 
 /// Sends log lines to standard output: for humans on a terminal, as JSON elsewhere. `level` is a tracing filter, as in
-/// `warn` or `info,oncegate::access=off`; what `ONCEGATE_LOG` says goes before it. Lines that wait are written when the
+/// `warn` or `info,oncegate::access=off`; what `ONCEGATE_LOG` says goes before it. Audit lines are always written. Lines that wait are written when the
 /// returned guard is dropped.
 ///
 /// # Errors
@@ -100,7 +102,23 @@ pub fn lines_dropped() -> u64 {
     LOG.get().map_or(0, |log| log.dropped.dropped_lines() as u64)
 }
 
+/// The filter, with the lines of the audit whatever it says: `warn` or `off` would leave out who changed what.
 fn parse(filter: &str) -> Result<EnvFilter, String> {
+    let audited = |filter: EnvFilter| Ok(filter.add_directive(format!("{AUDIT_TARGET}=info").parse()?));
     EnvFilter::try_new(filter)
+        .and_then(audited)
         .map_err(|error| format!("\"{filter}\" is not a filter ({error}); write a level, as in `info`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_filter_leaves_out_the_audit() {
+        for filter in ["info", "warn", "off", "oncegate=error", "off,oncegate::audit=off"] {
+            let directives = parse(filter).unwrap().to_string();
+            assert!(directives.split(',').any(|one| one == "oncegate::audit=info"), "{filter}: {directives}");
+        }
+    }
 }

@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 pub use readiness::Readiness;
+pub use audit::TARGET as AUDIT_TARGET;
 pub use token::TokenError;
 
 use self::access::{Access, Peer};

@@ -233,7 +233,7 @@ fn which_lines_are_written_changes_while_it_runs() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
-    assert!(ask("GET", "", TOKEN).ends_with("\r\n\r\ninfo\n"));
+    assert!(ask("GET", "", TOKEN).ends_with("\r\n\r\noncegate::audit=info,info\n"));
     assert!(ask("PUT", "off", "another").starts_with("HTTP/1.1 401"));
     let refused = ask("PUT", "info,=", TOKEN);
     assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("is not a filter"), "{refused}");
@@ -242,8 +242,12 @@ fn which_lines_are_written_changes_while_it_runs() {
     let line = find(&mut bench.process.lines, line);
     assert_eq!((&line["target"], &line["by"]), (&"oncegate::audit".into(), &"token".into()), "{line}");
     bench.process.answer(&post("/v1/unseen", "k", "x"));
-    assert!(ask("PUT", "info", TOKEN).ends_with("\r\n\r\ninfo\n"));
+    assert!(ask("PUT", "info", TOKEN).ends_with("\r\n\r\noncegate::audit=info,info\n"));
     bench.process.answer("GET /seen HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let access = find(&mut bench.process.lines, |line| line["target"] == "oncegate::access");
     assert_eq!(access["route"], "everything-else", "a line that was not to be written: {access}");
+    // Whatever is written, who changes it is.
+    assert!(ask("PUT", "off,oncegate::audit=off", TOKEN).starts_with("HTTP/1.1 200"));
+    assert!(ask("PUT", "error", TOKEN).starts_with("HTTP/1.1 200"));
+    find(&mut bench.process.lines, |line| line["action"] == "log_level" && line["filter"] == "error");
 }

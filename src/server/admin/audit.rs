@@ -11,8 +11,8 @@ use super::problem::AdminProblem;
 use crate::guard::ChangeError;
 use crate::idempotency::RequestId;
 
-/// The target of audit lines, for filters.
-const TARGET: &str = "oncegate::audit";
+/// The target of audit lines. The log writes them whatever its filter says: who changed what must not depend on it.
+pub const TARGET: &str = "oncegate::audit";
 
 const MAX_REASON_CHARS: usize = 500;
 
