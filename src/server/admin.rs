@@ -1,11 +1,12 @@
 //! The admin listener: what an operator and a scheduler ask this process, and what an operator may change in it.
 //!
 //! Never on the address that clients use. Liveness depends on nothing but the process itself: a store that is down must not
-//! have every replica restarted. Who may ask for what is decided in `access.rs`, before anything is read or done; what there
+//! have every replica restarted, and connections that ask for nothing must not keep its probes out (`crowd.rs`). Who may ask for what is decided in `access.rs`, before anything is read or done; what there
 //! is to ask for stands in `table.rs`; every status in `reply.rs`. Requests and bodies are bounded in size, number and time.
 
 mod access;
 mod audit;
+mod crowd;
 mod keys;
 mod page;
 mod problem;
@@ -34,12 +35,13 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-pub use readiness::Readiness;
 pub use audit::TARGET as AUDIT_TARGET;
+pub use readiness::Readiness;
 pub use token::TokenError;
 
 use self::access::{Access, Peer};
 use self::audit::By;
+use self::crowd::{Crowd, Seat};
 use self::problem::AdminProblem;
 use self::status::Snapshots;
 use self::table::Endpoint;
@@ -51,7 +53,7 @@ use crate::proxy::body::ReplyBody;
 use crate::proxy::socket::Socket;
 use crate::store::Store;
 
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client may take nothing of an answer.
@@ -159,20 +161,27 @@ impl Admin {
 
     /// Serves for as long as it is polled.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        // The one that is too many is there for the moment that it takes to send another away.
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS + 1));
+        let crowd = Arc::new(Crowd::new(MAX_CONNECTIONS));
         // Not waited for: what asks has nothing to finish.
         let connections = TaskTracker::new();
         loop {
             let Some((stream, peer, place)) = accept(&listener, &places).await else { continue };
-            let own = Arc::clone(&self);
+            let (own, seat) = (Arc::clone(&self), Crowd::enter(&crowd));
             drop(connections.spawn(async move {
-                own.connection(stream, peer).await;
+                tokio::select! {
+                    // What has been asked is answered first.
+                    biased;
+                    () = own.connection(stream, peer, &seat) => {}
+                    () = seat.sent_away() => debug!(peer = %peer.ip(), "an admin connection made room"),
+                }
                 drop(place);
             }));
         }
     }
 
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, seat: &Seat) {
         let (socket, _) = Socket::new(stream, WRITE_TIMEOUT);
         let (stream, certificate) = match &self.tls {
             None => (Stream::Plain(socket), None),
@@ -184,6 +193,7 @@ impl Admin {
         let from: (IpAddr, _) = (peer.ip().to_canonical(), certificate);
         let service = service_fn(|request: Request<Incoming>| async move {
             let (address, certificate) = from;
+            let _asking = seat.asks();
             Ok::<_, Infallible>(self.handle(request, &Peer { address, certificate }).await)
         });
         let mut http1 = http1::Builder::new();

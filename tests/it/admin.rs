@@ -261,6 +261,19 @@ async fn bodies_are_bounded_and_said_to_be_wrong_where_they_are() {
 }
 
 #[tokio::test]
+#[tokio::test]
+async fn connections_that_ask_for_nothing_keep_no_probe_out() {
+    let proxy = start("").await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(Client::connect(proxy.admin_address()).await);
+    }
+    assert_eq!(proxy.admin("/livez").await, 200);
+    assert_eq!(silent[0].closed().await, "", "the longest silent makes room");
+    // And no more than that: nobody had to wait for the end of a timeout.
+    assert_eq!(silent[100].request(&Request::get("/livez")).await.status, 200);
+}
+
 async fn the_settings_in_effect_are_shown_without_a_secret() {
     let (_folder, lines) = token_file();
     let config = Config::before(&Upstream::start().await).admin(&lines);
