@@ -249,7 +249,7 @@ impl App {
             || work.len() + usize::try_from(server.proxy().guarded_in_flight()).unwrap_or(usize::MAX);
         tokio::select! {
             () = shutdown => {}
-            () = &mut abort => return Drained::Unfinished(unfinished()),
+            () = &mut abort => return Drained::aborted(unfinished()),
         }
         readiness.drain();
         let drain_delay = server.params().drain_delay;
@@ -258,7 +258,7 @@ impl App {
             server.leave();
             tokio::select! {
                 () = sleep(drain_delay) => {}
-                () = &mut abort => return Drained::Unfinished(unfinished()),
+                () = &mut abort => return Drained::aborted(unfinished()),
             }
         }
         info!(connections = connections.len(), unfinished = unfinished(), "draining");
@@ -296,6 +296,13 @@ impl App {
             }
             unfinished => Drained::Unfinished(unfinished),
         }
+    }
+}
+
+impl Drained {
+    /// As it ends at `abort`, before what is unfinished was given up.
+    const fn aborted(unfinished: usize) -> Self {
+        if unfinished == 0 { Self::Complete } else { Self::Unfinished(unfinished) }
     }
 }
 

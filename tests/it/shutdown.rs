@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use oncegate::app::Drained;
+
 use crate::harness::{
     Client, Config, FaultyStore, Http2Client, Http2Stream, Operation, Process, Proxy, Reply, Request,
     Upstream, eventually,
@@ -345,7 +347,7 @@ async fn a_second_signal_ends_the_delay() {
     eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
     proxy.request(&Request::get("/")).await.expect_status(201);
     proxy.abort();
-    proxy.ended().await;
+    assert_eq!(proxy.ended().await, Drained::Complete, "nothing was unfinished");
 }
 
 #[tokio::test]

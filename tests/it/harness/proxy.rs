@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, Once};
 use std::{fs, thread};
 
-use oncegate::app::App;
+use oncegate::app::{App, Drained};
 use oncegate::config::Contents;
 use oncegate::server::{Reload, Reloaded};
 use oncegate::store::Store;
@@ -23,7 +23,7 @@ pub struct Proxy {
     reload: Option<Reload>,
     shutdown: Option<oneshot::Sender<()>>,
     abort: Option<oneshot::Sender<()>>,
-    running: Option<JoinHandle<()>>,
+    running: Option<JoinHandle<Drained>>,
 }
 
 /// Panics outside the tests' own code, with the thread they were seen on.
@@ -124,10 +124,10 @@ impl Proxy {
         }
     }
 
-    /// Waits until it has ended.
-    pub async fn ended(&mut self) {
+    /// Waits until it has ended, and says how.
+    pub async fn ended(&mut self) -> Drained {
         let running = self.running.take().expect("a proxy ends once");
-        within("the proxy's end", running).await.expect("the proxy does not panic");
+        within("the proxy's end", running).await.expect("the proxy does not panic")
     }
 
     pub async fn shutdown(mut self) {
@@ -175,7 +175,7 @@ impl Config {
         let (abort, abort_signal) = oneshot::channel::<()>();
         let running = spawn_blocking(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
+            let drained = runtime.block_on(async move {
                 let app = config.build(Some(store)).await.unwrap_or_else(|error| panic!("{error}"));
                 started
                     .send((app.addresses()[0], app.admin_address().expect("an admin listener")))
@@ -184,6 +184,7 @@ impl Config {
             });
             runtime.shutdown_background();
         });
+            drained
         let (address, admin) = within("the proxy's start", starts).await.expect("the proxy starts");
         Proxy {
             address,
@@ -226,9 +227,7 @@ fn run(app: App) -> Proxy {
     let reload = Some(app.reload().clone());
     let (shutdown, shutdown_signal) = oneshot::channel::<()>();
     let (abort, abort_signal) = oneshot::channel::<()>();
-    let running = aside(async move {
-        let _drained = app.run(signal(shutdown_signal), signal(abort_signal)).await;
-    });
+    let running = aside(async move { app.run(signal(shutdown_signal), signal(abort_signal)).await });
     Proxy { address, admin, reload, shutdown: Some(shutdown), abort: Some(abort), running: Some(running) }
 }
 
