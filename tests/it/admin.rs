@@ -10,13 +10,14 @@ use crate::harness::{Certificates, Client, Config, Proxy, Request, Response, Ups
 const TOKEN: &str = "0123456789abcdef-first";
 const ID: &str = "/keys/0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Everything that there is, with what it takes: nothing, a page whose data can be had, to look, or to change.
+/// Everything that there is, with what it takes: nothing, metrics that can be scraped, a page whose data can be had, to look, or to
+/// change.
 fn everything() -> Vec<(Request, char)> {
     let change = |action: &str| Request::post(&format!("{ID}/{action}"));
     vec![
         (Request::get("/livez"), 'n'),
         (Request::get("/readyz"), 'n'),
-        (Request::get("/metrics"), 'n'),
+        (Request::get("/metrics"), 'm'),
         (Request::get("/"), 'p'),
         (Request::get("/status"), 'r'),
         (Request::get("/config"), 'r'),
@@ -92,8 +93,8 @@ async fn without_a_token_only_names_of_the_loopback_may_look() {
             let answer =
                 Client::connect(proxy.admin_address()).await.request(&request.clone().host(host)).await;
             match needs {
-                'n' | 'p' => expect_let_in(&answer, &request),
-                'r' => expect_refusal(&answer, 421, "misdirected"),
+                'n' => expect_let_in(&answer, &request),
+                'm' | 'p' | 'r' => expect_refusal(&answer, 421, "misdirected"),
                 _ => expect_refusal(&answer, 403, "closed"),
             }
         }
@@ -111,7 +112,7 @@ async fn without_a_token_others_see_health_and_metrics_only() {
         let request = request.host("localhost");
         let answer = Client::connect(address).await.request(&request).await;
         match needs {
-            'n' => expect_let_in(&answer, &request),
+            'n' | 'm' => expect_let_in(&answer, &request),
             _ => expect_refusal(&answer, 403, "closed"),
         }
     }
@@ -125,7 +126,7 @@ async fn with_a_token_only_those_are_let_in_who_show_it() {
         for wrong in [None, Some(""), Some("0123456789abcdef-firs"), Some("0123456789abcdef-first2")] {
             let request = wrong.map_or_else(|| request.clone(), |wrong| request.clone().bearer(wrong));
             let answer = proxy.operate(request.clone()).await;
-            if needs == 'n' || needs == 'p' {
+            if matches!(needs, 'n' | 'm' | 'p') {
                 expect_let_in(&answer, &request);
             } else {
                 expect_refusal(&answer, 401, "unauthenticated");
@@ -261,7 +262,6 @@ async fn bodies_are_bounded_and_said_to_be_wrong_where_they_are() {
 }
 
 #[tokio::test]
-#[tokio::test]
 async fn connections_that_ask_for_nothing_keep_no_probe_out() {
     let proxy = start("").await;
     let mut silent = Vec::new();
@@ -274,6 +274,7 @@ async fn connections_that_ask_for_nothing_keep_no_probe_out() {
     assert_eq!(silent[100].request(&Request::get("/livez")).await.status, 200);
 }
 
+#[tokio::test]
 async fn the_settings_in_effect_are_shown_without_a_secret() {
     let (_folder, lines) = token_file();
     let config = Config::before(&Upstream::start().await).admin(&lines);

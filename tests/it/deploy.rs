@@ -102,7 +102,7 @@ impl Shipped {
         Metrics(
             Client::connect(self.admin)
                 .await
-                .request(&Request::get("/metrics"))
+                .request(&Request::get("/metrics").host("localhost"))
                 .await
                 .expect_status(200)
                 .text(),

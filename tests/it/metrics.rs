@@ -201,7 +201,7 @@ async fn the_page_passes_promtool_without_a_word() {
     assert_eq!(expiry, 67_090_118_400.0);
     assert!(page.value("process_resident_memory_bytes") > 1e6 && page.value("process_open_fds") > 3.0);
     assert_eq!(page.value("oncegate_ready"), 1.0);
-    let asks = Request::get("/metrics").field("accept", "application/openmetrics-text");
+    let asks = Request::get("/metrics").host("localhost").field("accept", "application/openmetrics-text");
     let open = proxy.ask_admin(&asks).await;
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert_eq!(open.value("content-type"), Some(media_type));

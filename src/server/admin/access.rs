@@ -1,9 +1,10 @@
 //! Who may ask the admin listener for what. Decided here and nowhere else.
 //!
-//! - Health, metrics and the static page are for everybody who reaches the listener; the page only where its data can be had.
+//! - Health, metrics and the static page are for everybody who reaches the listener, but for what follows; the page only where
+//!   its data can be had.
 //! - With a token or an authority for client certificates, everything else is for those who show one.
-//! - Without either, a listener on loopback lets its own machine look, by a name that is the loopback's own: a page on the
-//!   web may have its own name point to 127.0.0.1 (DNS rebinding). Nothing can be changed.
+//! - Without either, a listener on loopback lets its own machine look, metrics and the page included, by a name that is the
+//!   loopback's own: a page on the web may have its own name point to 127.0.0.1 (DNS rebinding). Nothing can be changed.
 //! - Without either, a listener that others can reach shows health and metrics only.
 //!
 //! What changes something, or is asked for with a body, is never taken from a page of another site, whatever a browser adds
@@ -82,14 +83,14 @@ impl Access {
         }
         if !asks_for_proof {
             return match needs {
+                Needs::Metrics if !self.is_loopback => Ok(Proof::None),
                 _ if !self.is_loopback => Err(closed),
                 Needs::Change => Err(closed),
-                Needs::Page => Ok(Proof::None),
-                Needs::Nothing | Needs::Read if names_loopback(head) => Ok(Proof::None),
-                Needs::Nothing | Needs::Read => Err(AdminProblem::Misdirected),
+                _ if names_loopback(head) => Ok(Proof::None),
+                Needs::Nothing | Needs::Metrics | Needs::Page | Needs::Read => Err(AdminProblem::Misdirected),
             };
         }
-        if needs == Needs::Page {
+        if matches!(needs, Needs::Metrics | Needs::Page) {
             return Ok(Proof::None);
         }
         // With client certificates, whoever shows one has proved it to the handshake.

@@ -27,9 +27,11 @@ pub(super) enum Endpoint {
 /// What it takes to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// Nothing: probes and scrapers show no token.
+    /// Nothing: probes show no token, and name whom they like.
     Nothing,
-    /// A listener where its data can be had: it holds none itself.
+    /// No token, since scrapers show none; a name of the loopback's own where a page on the web could ask by its own.
+    Metrics,
+    /// As the metrics, and a listener where its data can be had: it holds none itself.
     Page,
     /// The right to look.
     Read,
@@ -52,7 +54,7 @@ struct Row(Method, &'static str, Endpoint, Needs);
 const TABLE: &[Row] = &[
     Row(Method::GET, "/livez", Endpoint::Livez, Needs::Nothing),
     Row(Method::GET, "/readyz", Endpoint::Readyz, Needs::Nothing),
-    Row(Method::GET, "/metrics", Endpoint::Metrics, Needs::Nothing),
+    Row(Method::GET, "/metrics", Endpoint::Metrics, Needs::Metrics),
     Row(Method::GET, "/", Endpoint::Page, Needs::Page),
     Row(Method::GET, "/status", Endpoint::Status, Needs::Read),
     Row(Method::GET, "/config", Endpoint::Config, Needs::Read),

@@ -91,7 +91,8 @@ impl Proxy {
 
     /// The page of its metrics.
     pub async fn metrics(&self) -> Metrics {
-        let page = Client::connect(self.admin).await.request(&Request::get("/metrics")).await;
+        let page =
+            Client::connect(self.admin).await.request(&Request::get("/metrics").host("localhost")).await;
         assert_eq!(page.status, 200);
         Metrics(page.text())
     }
@@ -183,8 +184,8 @@ impl Config {
                 app.run(signal(shutdown_signal), signal(abort_signal)).await
             });
             runtime.shutdown_background();
-        });
             drained
+        });
         let (address, admin) = within("the proxy's start", starts).await.expect("the proxy starts");
         Proxy {
             address,
