@@ -48,7 +48,7 @@ pub enum ChangeError {
 
 impl Guard {
     /// Frees a key: the next request with it runs. Returns what stood there. What is in flight or completed is freed only with
-    /// `force`: an owner that is at work goes on, and what he records is refused. Should this process die in
+    /// `force`, and so is what is unknown only until this process has recorded it: an owner that is at work goes on, and what he records is refused. Should this process die in
     /// between, the key reads as unknown for `ttl`, or as long as it would have if that is longer.
     ///
     /// # Errors
@@ -61,6 +61,10 @@ impl Guard {
             State::InFlight if !force => return Err(ChangeError::InFlight),
             State::Completed { .. } if !force => return Err(ChangeError::Completed),
             State::InFlight | State::Completed { .. } => standing.owner,
+            // Its lease is over, and this very process is about to record what came of it.
+            State::Unknown(_) if !force && inner.pending.is_overdue(standing.owner) => {
+                return Err(ChangeError::InFlight);
+            }
             State::Unknown(_) => self.take_over(id, &standing, ttl).await?,
         };
         match inner.within(Operation::Remove, Instant::now(), inner.store.remove(id, owner)).await? {

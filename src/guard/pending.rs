@@ -1,9 +1,12 @@
 //! Writes that the store has not taken yet.
 //!
-//! Owns their number and their patience. Dropping one is safe: its entry reads as in flight until the lease ends, and as
+//! Owns their number and their patience, and knows which attempts of this process are overdue: their lease may be over, and they
+//! are still to be recorded. Dropping one is safe: its entry reads as in flight until the lease ends, and as
 //! unknown from then on; never as absent.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -23,6 +26,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct PendingWrites {
     places: Arc<Semaphore>,
     max: usize,
+    /// By their owners, each as often as it was said.
+    overdue: Mutex<HashMap<Owner, usize>>,
+}
+
+/// A record that waits, and is overdue until this is dropped.
+#[derive(Debug)]
+struct Overdue {
+    inner: Arc<Inner>,
+    owner: Owner,
 }
 
 /// What is to be written, and by whom.
@@ -38,16 +50,46 @@ pub(super) struct Record {
 impl PendingWrites {
     pub(super) fn new(max_pending_writes: usize) -> Self {
         let max = max_pending_writes.min(Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(max)), max }
+        Self { places: Arc::new(Semaphore::new(max)), max, overdue: Mutex::default() }
     }
 
     fn place(&self) -> Option<OwnedSemaphorePermit> {
         self.places.clone().try_acquire_owned().ok()
     }
 
+    /// Whether this process is still to record what came of this owner's attempt.
+    pub(super) fn is_overdue(&self, owner: Owner) -> bool {
+        self.overdue().contains_key(&owner)
+    }
+
+    /// From now on it is, as often as it is said.
+    pub(super) fn set_overdue(&self, owner: Owner) {
+        *self.overdue().entry(owner).or_default() += 1;
+    }
+
+    /// Takes one back.
+    pub(super) fn not_overdue(&self, owner: Owner) {
+        if let Entry::Occupied(mut times) = self.overdue().entry(owner) {
+            *times.get_mut() -= 1;
+            if *times.get() == 0 {
+                let _last = times.remove();
+            }
+        }
+    }
+
+    fn overdue(&self) -> MutexGuard<'_, HashMap<Owner, usize>> {
+        self.overdue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many wait.
     pub(super) fn count(&self) -> usize {
         self.max.saturating_sub(self.places.available_permits())
+    }
+}
+
+impl Drop for Overdue {
+    fn drop(&mut self) {
+        self.inner.pending.not_overdue(self.owner);
     }
 }
 
@@ -60,7 +102,10 @@ pub(super) fn retry(inner: &Arc<Inner>, record: Record) {
     };
     let inner = inner.clone();
     let tracker = inner.tracker.clone();
+    inner.pending.set_overdue(record.owner);
+    let overdue = Overdue { inner: inner.clone(), owner: record.owner };
     let task = async move {
+        let _overdue = overdue;
         let give_up_at = Instant::now() + inner.params.settle_retry;
         let mut pause = FIRST_PAUSE;
         while let Err(error) = record.write(&inner).await {

@@ -4,6 +4,7 @@
 //! unsettled, be it by a panic, it settles its key as unknown. While it is held, its lease is renewed.
 
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -31,6 +32,8 @@ pub struct Permit {
     release_status: Vec<u16>,
     /// When the lease ends; `None` once it is lost.
     lease_until: Mutex<Option<Instant>>,
+    /// Once its lease could not be renewed.
+    is_overdue: AtomicBool,
     /// What is unknown of an earlier attempt that this one has taken over.
     earlier: Option<UnknownCause>,
     begun: Second,
@@ -72,6 +75,7 @@ impl Permit {
             },
             release_status: rules.release_status.clone(),
             lease_until: Mutex::new(Some(lease_until)),
+            is_overdue: AtomicBool::new(false),
             earlier,
             begun,
             is_ended: false,
@@ -163,7 +167,11 @@ impl Permit {
         let lease_until = Instant::now() + lease;
         let (inner, now) = (&self.inner, lease_until - lease);
         let renewing = inner.store.renew(&self.record.id, self.record.owner, lease);
-        match inner.within(Operation::Renew, now, renewing).await {
+        let renewed = inner.within(Operation::Renew, now, renewing).await;
+        if !matches!(renewed, Ok(Write::Applied)) && !self.is_overdue.swap(true, Ordering::Relaxed) {
+            inner.pending.set_overdue(self.record.owner);
+        }
+        match renewed {
             Ok(Write::Applied) => self.set_lease(Some(lease_until)),
             Ok(Write::Lost) => {
                 warn!(id = ?self.record.id, "the lease is lost; the attempt goes on and its outcome is still recorded");
@@ -191,6 +199,9 @@ impl Drop for Permit {
         }
         if !self.settled {
             pending::retry(&self.inner, self.record.clone());
+        }
+        if *self.is_overdue.get_mut() {
+            self.inner.pending.not_overdue(self.record.owner);
         }
     }
 }

@@ -104,6 +104,34 @@ async fn a_change_never_shortens_a_keys_life() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_this_process_is_still_to_record_is_released_by_force_only() {
+    let bench = Bench::new();
+    let presented = presented(1, 1);
+    let permit = bench.granted(&presented).await;
+    let is_refused = async |when: &str| {
+        assert_eq!(bench.state(&presented).await, Some(State::Unknown(UnknownCause::OwnerLost)), "{when}");
+        let refused = bench.guard.release(&presented.id, false, TTL).await;
+        assert!(matches!(refused, Err(ChangeError::InFlight)), "{when}: {refused:?}");
+    };
+    bench.store.set(Op::Renew, Mood::Fails);
+    hold(&permit, tokio::time::sleep(LEASE * 2)).await;
+    is_refused("while it is at work").await;
+    bench.store.set(Op::Update, Mood::Fails);
+    let _settled = permit.settle(answered(201)).await;
+    is_refused("while its record is to be written").await;
+    bench.store.set(Op::Update, Mood::Works);
+    tokio::time::sleep(LEASE * 3).await;
+    assert_eq!(bench.state(&presented).await, completed(201));
+
+    let forced = super::bench::presented(2, 1);
+    let permit = bench.granted(&forced).await;
+    hold(&permit, tokio::time::sleep(LEASE * 2)).await;
+    bench.guard.release(&forced.id, true, TTL).await.unwrap();
+    let _settled = permit.settle(answered(201)).await;
+    assert_eq!(bench.state(&forced).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upload_that_broke_off_cannot_be_settled() {
     let bench = Bench::new();
     let presented = streaming(1);
