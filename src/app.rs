@@ -2,6 +2,7 @@
 
 mod metrics;
 mod reload;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use tracing::{info, warn};
 
 use self::metrics::Counted;
 use self::reload::Reloader;
+use self::traces::Traces;
 use crate::config::{self, Contents, Settings, StoreSettings};
 use crate::guard::{self, Guard};
 use crate::proxy::{self, Background, Proxy, SetupError};
@@ -52,6 +54,7 @@ pub struct App {
     work: TaskTracker,
     listeners: Vec<TcpListener>,
     admin: Option<(TcpListener, Arc<Admin>)>,
+    traces: Option<Traces>,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
 }
@@ -136,7 +139,10 @@ impl App {
         let guard = Guard::new(Arc::clone(&store), params, work.clone());
         let (metrics, reload_metrics) = (proxy::metrics::Metrics::default(), reload::Metrics::default());
         let (access_log, counting) = (settings.log.access, metrics.clone());
-        let proxy = Proxy::new(&settings.proxy, access_log, guard.clone(), background, counting)?;
+        let traces = settings.traces.clone().map(Traces::new);
+        let tracer = traces.as_ref().map(Traces::tracer);
+        let proxy =
+            Proxy::new(&settings.proxy, access_log, guard.clone(), background, counting, tracer.clone())?;
         let http2 = settings.server.http2.is_some();
         let tls = settings.server.tls.clone().map(|params| TlsServer::new(params, http2)).transpose()?;
         let mut listeners = Vec::new();
@@ -160,6 +166,7 @@ impl App {
                     store_itself,
                     readiness: readiness.clone(),
                     tls: tls.iter().chain(&own_tls).cloned().collect(),
+                    tracer,
                 };
                 let state = AdminState {
                     server: server.clone(),
@@ -190,6 +197,7 @@ impl App {
             work,
             listeners,
             admin,
+            traces,
             addresses,
             admin_address,
         })
@@ -222,7 +230,7 @@ impl App {
     /// begun is finished. When the grace is over, what is unfinished is given up, and its outcome recorded as unknown. Ends
     /// after that, or when all is done, or at `abort`; what is unfinished then goes on for as long as the runtime does.
     pub async fn run(self, shutdown: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Drained {
-        let Self { guard, readiness, server, reloader, tls, work, listeners, admin, .. } = self;
+        let Self { guard, readiness, server, reloader, tls, work, listeners, admin, traces, .. } = self;
         let (stop, accepting) = (CancellationToken::new(), TaskTracker::new());
         let connections = server.connections().clone();
         for (listener, how) in listeners.into_iter().zip(server.params().listeners.clone()) {
@@ -243,6 +251,8 @@ impl App {
             }
             spawn_until(&ended, admin.serve(listener));
         }
+
+        let exporting = traces.map(|traces| traces.export(&ended));
 
         let mut abort = pin!(abort);
         let unfinished =
@@ -286,6 +296,12 @@ impl App {
                 }
             }
             () = &mut abort => {}
+        }
+        if let Some(exporting) = exporting {
+            tokio::select! {
+                () = exporting.finish() => {}
+                () = &mut abort => {}
+            }
         }
         match unfinished() {
             // Streams that are not guarded may be cut: nothing was promised of them.

@@ -1,7 +1,9 @@
-//! Log lines: where they go, in what form and which; and what is known of this process. Takes no decisions.
+//! Log lines: where they go, in what form and which; spans on their way to a collector; and what is known of this process. Takes
+//! no decisions.
 //!
 //! There is one log in a process, so what is known of it is known of the process.
 
+pub mod otlp;
 #[cfg(target_os = "linux")]
 mod process;
 

@@ -165,7 +165,8 @@ fn what_the_documents_show_is_taken() {
     let shown = examples("README.md");
     let base = shown.first().unwrap();
     assert!(config::parse(base, "README.md").is_ok());
-    let fragments = examples("docs/configuration.md");
+    let mut fragments = examples("docs/configuration.md");
+    fragments.extend(examples("docs/traces.md"));
     assert!(fragments.len() >= 5, "{fragments:?}");
     for fragment in fragments {
         let mistakes = match config::parse(&format!("{base}\n{fragment}"), "configuration.md") {

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use super::reload;
 use crate::guard::Guard;
 use crate::metrics::{Page, counter, gauges};
-use crate::proxy;
+use crate::proxy::{self, trace::Tracer};
 use crate::server::admin::Readiness;
 use crate::server::metrics::{Certificates, ReadinessNow};
 use crate::server::{Server, TlsServer};
@@ -32,6 +32,7 @@ pub(super) struct Counted<'a> {
     pub(super) store_itself: Option<Box<dyn Collector>>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) tls: Vec<Arc<TlsServer>>,
+    pub(super) tracer: Option<Tracer>,
 }
 
 impl Counted<'_> {
@@ -47,16 +48,16 @@ impl Counted<'_> {
         }
         registry.register_collector(Box::new(ReadinessNow(self.readiness)));
         registry.register_collector(Box::new(Certificates(self.tls)));
-        registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(Process(self.tracer)));
         #[cfg(target_os = "linux")]
         registry.register_collector(Box::new(telemetry::ProcessNow));
         Page::new(registry)
     }
 }
 
-/// What is known of this build and its log.
+/// What is known of this build, its log and its spans.
 #[derive(Debug)]
-struct Process;
+struct Process(Option<Tracer>);
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -64,6 +65,8 @@ impl Collector for Process {
         let build = [("version", env!("CARGO_PKG_VERSION")), ("revision", REVISION.unwrap_or("unknown"))];
         gauges(encoder, "oncegate_build_info", "The build that runs", [(build, 1_i64)])?;
         let help = "Log lines that were dropped since nobody took them in time";
-        counter(encoder, "oncegate_log_lines_dropped", help, telemetry::lines_dropped())
+        counter(encoder, "oncegate_log_lines_dropped", help, telemetry::lines_dropped())?;
+        let help = "Spans that were made and not taken by a collector";
+        counter(encoder, "oncegate_spans_dropped", help, self.0.as_ref().map_or(0, Tracer::dropped))
     }
 }

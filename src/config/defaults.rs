@@ -61,6 +61,13 @@ pub(super) const ACCESS_LOG: bool = true;
 /// `[log] level`.
 pub(super) const LOG_LEVEL: &str = "info";
 
+/// `[traces] sample_ratio`: of the traces that begin here.
+pub(super) const SAMPLE_RATIO: f64 = 1.0;
+/// `[traces] service_name`.
+pub(super) const SERVICE_NAME: &str = "oncegate";
+/// `[traces] timeout`: of one batch.
+pub(super) const TRACES_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// `[store] max_bytes`: of answers.
 pub(super) const MAX_STORE_BYTES: u64 = 256 * MIB;
 /// `[store] max_entries`.

@@ -14,7 +14,7 @@ use super::words::{
     CLIENT_AUTH, FINGERPRINT, KEY, KEY_SYNTAX, MODE, ON_IN_FLIGHT, ON_OTHER_CALLER, ON_STORE_ERROR,
     ON_UNKNOWN, REQUEST_BODY, word,
 };
-use super::{Settings, StoreSettings, wording};
+use super::{Settings, StoreSettings, TraceSettings, wording};
 use crate::guard::OnInFlight;
 use crate::idempotency::BodyRule;
 use crate::proxy::policy::{CallerSource, GuardPolicy, HeaderChanges, MinRate, Route};
@@ -49,6 +49,9 @@ fn write(settings: &Settings, out: &mut String) -> fmt::Result {
     }
     if let Some(tls) = settings.server.admin.as_ref().and_then(|admin| admin.tls.as_ref()) {
         write_tls("TLS of the admin listener", tls, out)?;
+    }
+    if let Some(traces) = &settings.traces {
+        write_traces(traces, out)?;
     }
     if let Some(http2) = &settings.server.http2 {
         write_http2(http2, out)?;
@@ -120,6 +123,15 @@ fn write_server(settings: &Settings, out: &mut String) -> fmt::Result {
     }
     writeln!(out, "  access log = {}", settings.log.access)?;
     writeln!(out, "  log level = \"{}\"", settings.log.level)
+}
+
+fn write_traces(traces: &TraceSettings, out: &mut String) -> fmt::Result {
+    let TraceSettings { endpoint, sample_ratio, service_name, timeout } = traces;
+    writeln!(out, "\ntraces")?;
+    writeln!(out, "  endpoint = \"http://{}{}\"", endpoint.authority, endpoint.base_path)?;
+    writeln!(out, "  sample_ratio = {sample_ratio}")?;
+    writeln!(out, "  service_name = \"{service_name}\"")?;
+    writeln!(out, "  timeout = \"{}\"", wording::duration(*timeout))
 }
 
 fn write_http2(http2: &Http2Params, out: &mut String) -> fmt::Result {

@@ -17,6 +17,9 @@ pub(super) fn fixed(earlier: &Settings, later: &Settings) -> Vec<String> {
     if !is_same_store {
         reasons.push("[store], its files, and `max_waiters`: the store is opened once; restart".to_owned());
     }
+    if earlier.traces != later.traces {
+        reasons.push("[traces]: where spans are sent is decided once; restart".to_owned());
+    }
     reasons.extend(scopes(earlier, later));
     reasons
 }

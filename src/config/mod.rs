@@ -29,6 +29,7 @@ mod routes;
 mod store;
 mod syntax;
 mod tls;
+mod traces;
 mod upstreams;
 mod values;
 mod wording;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// What is logged.
     pub log: LogSettings,
+    /// Where spans are sent; `None` if none are made.
+    pub traces: Option<TraceSettings>,
     /// How often the file is looked at for new contents; `None` for never.
     pub reload_interval: Option<Duration>,
 }
@@ -86,6 +89,19 @@ pub struct LogSettings {
     pub access: bool,
     /// Which lines are written: a tracing filter. `ONCEGATE_LOG` goes before it.
     pub level: String,
+}
+
+/// Spans: where they are sent, and of which requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceSettings {
+    /// The collector, which takes OTLP over HTTP below `/v1/traces`. Never over TLS, and never a Unix socket.
+    pub endpoint: proxy::policy::Endpoint,
+    /// Which share of the traces that begin here is sampled, from 0 to 1.
+    pub sample_ratio: f64,
+    /// `service.name` of all spans.
+    pub service_name: String,
+    /// How long one batch may take to be sent.
+    pub timeout: Duration,
 }
 
 /// A file without mistakes.
@@ -149,6 +165,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, ConfigError> {
 fn settings(mut root: Section<'_>, folder: &Path, report: &Report<'_>) -> Settings {
     let server = listeners::server_and_admin(&mut root, folder, report);
     let log = listeners::log(&mut root);
+    let traces = traces::traces(&mut root);
     let upstreams = upstreams::upstreams(&mut root, folder, report);
 
     let mut section = root.section_or_empty("idempotency");
@@ -200,6 +217,7 @@ fn settings(mut root: Section<'_>, folder: &Path, report: &Report<'_>) -> Settin
         guard: store.guard,
         store: store.settings,
         log,
+        traces,
         reload_interval: server.reload_interval,
     }
 }

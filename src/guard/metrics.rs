@@ -14,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+use super::steps::{self, Step};
 use super::{Guard, Inner};
 use crate::idempotency::{Entry, UnknownCause};
 use crate::metrics::{Histogram, STORE, Table, gauge};
@@ -80,11 +81,13 @@ impl Metrics {
         begun: Instant,
         result: &Result<T, StoreError>,
     ) {
+        let (is_error, took) = (result.is_err(), begun.elapsed());
         let result = result.as_ref().map_or_else(error_word, Answer::word);
+        steps::tell(|| Step { operation: operation.as_str(), result, is_error, begun, took });
         let labels = OperationLabels { operation: operation.as_str(), result };
         let rest = OperationLabels { operation: "other", result: "other" };
         let make = |labels| self.operations.get_or_create_owned(&labels);
-        self.known_operations.of(labels, rest, make).observe(begun.elapsed());
+        self.known_operations.of(labels, rest, make).observe(took);
     }
 
     /// Counts an attempt of which nobody can tell whether it acted.

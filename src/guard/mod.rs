@@ -10,6 +10,7 @@ mod owners;
 mod params;
 mod pending;
 mod permit;
+mod steps;
 mod waiting;
 
 use std::future::poll_fn;
@@ -26,6 +27,7 @@ use tracing::{debug, warn};
 pub use operator::ChangeError;
 pub use params::{OnInFlight, Params, Rules};
 pub use permit::{Permit, Settled};
+pub use steps::{Step, recorded};
 
 use crate::idempotency::{
     CallerShare, Claim, Entry, Owner, Presented, ReleaseReason, RequestId, State, UnknownCause, Verdict,

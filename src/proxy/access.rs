@@ -34,7 +34,7 @@ pub struct AccessLine {
     target: Uri,
     version: Version,
     user_agent: Option<HeaderValue>,
-    trace_parent: Option<HeaderValue>,
+    pub(super) trace_parent: Option<HeaderValue>,
     pub(super) tally: Tally,
     pub(super) authority: Option<String>,
     pub(super) request_id: Option<HeaderValue>,
@@ -85,7 +85,7 @@ impl AccessLine {
             start = %humantime::format_rfc3339_millis(self.started),
             client = %self.client,
             method = %self.method,
-            path = shortened(self.target.path(), MAX_PATH_BYTES),
+            path = shortened_path(self.target.path()),
             protocol = ?self.version,
             authority = self.authority.as_deref(),
             user_agent = user_agent.map(|text| shortened(text, MAX_USER_AGENT_BYTES)),
@@ -122,6 +122,11 @@ fn trace_id(value: &HeaderValue) -> Option<&str> {
     let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let is_known = version.len() == 2 && is_hex(version) && version != "ff";
     (is_known && id.len() == 32 && is_hex(id) && id.bytes().any(|byte| byte != b'0')).then_some(id)
+}
+
+/// As much of a path as is told of it.
+pub(super) fn shortened_path(path: &str) -> &str {
+    shortened(path, MAX_PATH_BYTES)
 }
 
 fn shortened(text: &str, max_bytes: usize) -> &str {

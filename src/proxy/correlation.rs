@@ -47,13 +47,21 @@ impl RequestIds {
     }
 
     fn next(&self) -> HeaderValue {
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
         let mut id = [0; 32];
-        for ((half, start), step) in id.chunks_exact_mut(16).zip(self.starts).zip(STEPS) {
-            write_hex(mix(start.wrapping_add(count.wrapping_mul(step))), half);
+        for (half, number) in id.chunks_exact_mut(16).zip(self.numbers()) {
+            write_hex(number, half);
         }
         // Hexadecimal digits are a field's value.
         HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+
+    /// Two numbers, none of which comes again in its place.
+    pub(super) fn numbers(&self) -> [u64; 2] {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let [first, second] = self.starts;
+        let [first_step, second_step] = STEPS;
+        let number = |start: u64, step| mix(start.wrapping_add(count.wrapping_mul(step)));
+        [number(first, first_step), number(second, second_step)]
     }
 }
 
@@ -80,7 +88,7 @@ const fn mix(state: u64) -> u64 {
     state ^ state >> 31
 }
 
-fn write_hex(number: u64, digits: &mut [u8]) {
+pub(super) fn write_hex(number: u64, digits: &mut [u8]) {
     for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
         for (digit, nibble) in pair.iter_mut().zip([byte >> 4, byte & 0xF]) {
             *digit = nibble + if nibble < 10 { b'0' } else { b'a' - 10 };

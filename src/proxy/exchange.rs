@@ -12,6 +12,7 @@ use http::{Request, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
+use super::account::Account;
 use super::body::RequestBody;
 use super::client::Client;
 use super::outcome::RequestOutcome;
@@ -32,9 +33,11 @@ impl Proxy {
         body: RequestBody,
         route: &Route,
         client: &Client,
+        account: &mut Account,
     ) -> Box<Request<RequestBody>> {
         let received = client.received(parts.version, &self.trust);
         headers::to_upstream(&mut parts.headers, &received, None, self.names.protected());
+        account.sends(&mut parts.headers);
         rewrite::outbound(parts, body, route)
     }
 
@@ -82,6 +85,7 @@ impl Proxy {
         let (took, status) = (slot.sent_at().unwrap_or(begun).elapsed(), answered_with(sent.as_ref()));
         site.metrics.sent(slot.method(), status, took);
         slot.account().upstream(took);
+        slot.account().answered(status, unanswered(sent.as_ref()));
         match sent {
             None => (Attempt::Unknown(UnknownCause::AttemptTimeout), None),
             Some(Err(SendError::NotSent(cause))) => (Attempt::NotSent(cause), None),
@@ -138,6 +142,16 @@ impl Proxy {
 /// The status of the answer, if there is one.
 pub(super) fn answered_with<B, E>(sent: Option<&Result<Response<B>, E>>) -> Option<StatusCode> {
     sent.and_then(|sent| sent.as_ref().ok()).map(Response::status)
+}
+
+/// Why there is no answer, if there is none.
+pub(super) fn unanswered<B>(sent: Option<&Result<Response<B>, SendError>>) -> Option<&'static str> {
+    match sent {
+        None => Some(UnknownCause::AttemptTimeout.as_str()),
+        Some(Err(SendError::NotSent(cause))) => Some(cause.as_str()),
+        Some(Err(SendError::Lost(cause))) => Some(cause.as_str()),
+        Some(Ok(_)) => None,
+    }
 }
 
 /// Drives `work` until `deadline`, and keeps what is claimed alive meanwhile.

@@ -5,6 +5,7 @@
 
 pub mod access;
 mod account;
+mod asking;
 pub mod body;
 mod client;
 pub mod client_body;
@@ -38,6 +39,7 @@ pub mod slot;
 pub mod socket;
 mod stream;
 mod tally;
+pub mod trace;
 pub mod tunnel;
 pub mod upload;
 pub mod upstream;
@@ -53,13 +55,14 @@ use tracing::error;
 
 use self::access::AccessLine;
 use self::account::Account;
+use self::asking::settle;
 use self::body::{ReplyBody, RequestBody};
 use self::client_body::ClientBody;
 use self::correlation::RequestIds;
 use self::detach::Detachable;
 use self::finish::Finish;
 use self::forwarded::Trust;
-use self::metrics::{Metrics, RouteMetrics};
+use self::metrics::{Metrics, RouteMetrics, method_name};
 use self::outcome::RequestOutcome;
 use self::policy::{GuardPolicy, MinRate, OnStoreError, Params, Route};
 use self::problem::{BadRequest, Problem};
@@ -68,6 +71,7 @@ use self::request::{Buffered, InParts, Keyed, Names, Protocol, ReadError, Whole}
 use self::route::{RouteError, Routes};
 use self::slot::Slot;
 use self::stream::Unread;
+use self::trace::Tracer;
 use self::upstream::{Upstream, UpstreamError};
 use crate::guard::{Admission, Guard, Permit};
 use crate::idempotency::{Presented, UnknownCause, Verdict};
@@ -102,6 +106,7 @@ pub struct Proxy {
     trust: Trust,
     request_ids: Option<RequestIds>,
     metrics: Metrics,
+    tracer: Option<Tracer>,
     /// Counts what no route serves.
     unrouted: Arc<RouteMetrics>,
 }
@@ -135,6 +140,7 @@ struct Lasting {
     draining: Arc<AtomicBool>,
     eras: Arc<AtomicU64>,
     metrics: Metrics,
+    tracer: Option<Tracer>,
 }
 
 /// A guarded request. One that was read whole does not depend on its client any more.
@@ -148,7 +154,8 @@ struct Work<R> {
 }
 
 impl Proxy {
-    /// A proxy that asks `guard` for admission, runs on in `background` and counts in `metrics`.
+    /// A proxy that asks `guard` for admission, runs on in `background`, counts in `metrics`, and has `tracer` make spans of
+    /// requests.
     ///
     /// # Errors
     ///
@@ -159,6 +166,7 @@ impl Proxy {
         guard: Guard,
         background: Background,
         metrics: Metrics,
+        tracer: Option<Tracer>,
     ) -> Result<Self, SetupError> {
         let lasting = Lasting {
             guard,
@@ -168,6 +176,7 @@ impl Proxy {
             draining: Arc::default(),
             eras: Arc::default(),
             metrics,
+            tracer,
         };
         Self::with(params, access_log, (lasting, 0), &[])
     }
@@ -187,6 +196,7 @@ impl Proxy {
             draining: self.draining.clone(),
             eras: self.eras.clone(),
             metrics: self.metrics.clone(),
+            tracer: self.tracer.clone(),
         };
         let enforced = |route: &Route| {
             let is_it =
@@ -210,7 +220,8 @@ impl Proxy {
         (lasting, era): (Lasting, u64),
         earlier: &[Arc<Upstream>],
     ) -> Result<Self, SetupError> {
-        let Lasting { guard, background, guarded_places, buffered_bytes, draining, eras, metrics } = lasting;
+        let Lasting { guard, background, guarded_places, buffered_bytes, draining, eras, metrics, tracer } =
+            lasting;
         let upstream = |params: &policy::Upstream| match earlier
             .iter()
             .find(|earlier| earlier.params() == params && !earlier.is_outdated())
@@ -252,6 +263,7 @@ impl Proxy {
             request_ids: params.request_id.then(RequestIds::new),
             unrouted: metrics.route(&"".into(), "", false),
             metrics,
+            tracer,
         })
     }
 
@@ -306,7 +318,9 @@ impl Proxy {
         let head = &mut request.head;
         let address = self.trust.client(client.address, &head.headers);
         let line = self.access_log.then(|| Box::new(AccessLine::begin(address, head)));
-        let mut account = Account::open(&head.method, line);
+        let method = method_name(&head.method);
+        let trace = self.tracer.as_ref().and_then(|tracer| tracer.begin(method, head));
+        let mut account = Account::open(method, line, trace);
         let request_id = self.request_ids.as_ref().map(|ids| {
             let id = ids.give(&mut head.headers, self.trust.covers(client.address));
             account.request_id(&id);
@@ -403,9 +417,7 @@ impl Proxy {
         let Some(policy) = &site.route.guard else { return };
         let admitted = match whole.present(policy).await {
             Ok(presented) => {
-                let asked_at = slot.account().asks_store();
-                let admission = self.guard.admit(&presented, &policy.rules).await;
-                slot.account().store_answered(asked_at);
+                let admission = self.admit(&presented, policy, slot.account()).await;
                 site.metrics.admitted(&admission);
                 self.admitted(admission, &presented, policy)
             }
@@ -421,16 +433,12 @@ impl Proxy {
         };
         let Whole { keyed, body } = *whole;
         let (body, share) = body.into_body();
-        let request = self.outbound(keyed.parts, RequestBody::Whole(body), &site.route, &client);
+        let body = RequestBody::Whole(body);
+        let request = self.outbound(keyed.parts, body, &site.route, &client, slot.account());
         // Boxed, so that refusals and replays need not carry it along.
         let exchange = Box::pin(self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot));
         let (attempt, recording) = exchange.await;
-        let asked_at = slot.account().asks_store();
-        let settled = match permit {
-            Some(permit) => Some(permit.settle(attempt.clone()).await),
-            None => None,
-        };
-        slot.account().store_answered(asked_at);
+        let settled = settle(permit, &attempt, slot.account()).await;
         drop((places, share));
         self.respond(attempt, recording, settled, slot, policy).await;
     }

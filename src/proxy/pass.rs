@@ -19,12 +19,11 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use super::account::Account;
 use super::body::{BodyError, ReplyBody, RequestBody};
 use super::client_body::ClientBody;
-use super::exchange::answered_with;
+use super::exchange::{answered_with, unanswered};
 use super::outcome::RequestOutcome;
 use super::policy::Patience;
 use super::problem::Problem;
 use super::socket::Probe;
-use super::tally::Tally;
 use super::upload::Upload;
 use super::upstream::{Reuse, SendError, UpstreamBody};
 use super::{Client, Proxy, Site, grpc, headers, reply, rewrite, tunnel};
@@ -43,7 +42,6 @@ pub struct PassedBody {
     connection: Probe,
     /// Runs while nothing comes.
     silence: Option<Pin<Box<Sleep>>>,
-    tally: Tally,
     /// Closed at the end.
     account: Account,
 }
@@ -88,6 +86,7 @@ impl Proxy {
         let switch = upgrade.clone().map(|protocol| tunnel::switch(&mut parts, protocol));
         let received = client.received(parts.version, &self.trust);
         headers::to_upstream(&mut parts.headers, &received, upgrade, self.names.protected());
+        account.sends(&mut parts.headers);
         let protected = self.names.protected().clone();
         let (upload, mut uploaded) = Upload::new(body, protected);
         let request = rewrite::outbound(parts, RequestBody::Stream(upload), &site.route);
@@ -97,8 +96,16 @@ impl Proxy {
         let sending = pin!(site.upstream.send(request, reuse, || true, &tally));
         let sent = while_there(client, uploaded.as_mut(), params.response_timeout, sending).await;
         let took = begun.elapsed();
-        site.metrics.sent(account.method(), answered_with(sent.as_ref().ok()), took);
+        let status = answered_with(sent.as_ref().ok());
+        site.metrics.sent(account.method(), status, took);
         account.upstream(took);
+        account.answered(
+            status,
+            match &sent {
+                Ok(sent) => unanswered(Some(sent)),
+                Err(problem) => Some(problem.outcome().as_str()),
+            },
+        );
         let response = match sent? {
             Ok(response) => response,
             Err(SendError::NotSent(cause)) => {
@@ -122,8 +129,8 @@ impl Proxy {
         if response.body().is_end_stream() {
             account.close();
         }
-        let (connection, tally, account) = (client.connection.clone(), account.tally(), account.take());
-        let passed = |body| PassedBody { body, connection, silence: None, tally, account };
+        let (connection, account) = (client.connection.clone(), account.take());
+        let passed = |body| PassedBody { body, connection, silence: None, account };
         let mut response = response.map(|body| ReplyBody::Stream(passed(body)));
         let keep_length = is_head || reply::is_bodyless_with_length(response.status());
         headers::to_client(response.headers_mut(), keep_length, self.names.protected());
@@ -176,7 +183,7 @@ impl Body for PassedBody {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.silence = None;
             match &frame {
-                Some(Ok(frame)) => self.tally.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Ok(frame)) => self.account.sent(frame.data_ref().map_or(0, Bytes::len)),
                 Some(Err(_)) => {
                     self.account.cause(UnknownCause::ConnectionLost.as_str());
                     self.connection.reset_on_close();

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::asking::settle;
 use super::body::RequestBody;
 use super::client_body::ClientBody;
 use super::exchange::{answered_with, hold};
@@ -63,9 +64,7 @@ impl Proxy {
             Err(problem) => return slot.reply(self.replies.problem(&problem)),
         };
         let presented = keyed.present(policy, None);
-        let asked_at = slot.account().asks_store();
-        let admission = self.guard.admit(&presented, &policy.rules).await;
-        slot.account().store_answered(asked_at);
+        let admission = self.admit(&presented, policy, slot.account()).await;
         site.metrics.admitted(&admission);
         let mut compared = None;
         let mut permit = match admission {
@@ -99,12 +98,7 @@ impl Proxy {
             site.metrics.judged(&verdict);
             slot.account().observed(self.verdict(verdict, false, policy).outcome);
         }
-        let asked_at = slot.account().asks_store();
-        let settled = match permit {
-            Some(permit) => Some(permit.settle(attempt.clone()).await),
-            None => None,
-        };
-        slot.account().store_answered(asked_at);
+        let settled = settle(permit, &attempt, slot.account()).await;
         drop(places);
         if let Some(problem) = fault {
             return slot.reply(self.replies.problem(&problem));
@@ -164,7 +158,7 @@ impl Proxy {
         };
         let (upload, reading) = HashedUpload::new(body, first);
         let body = RequestBody::Hashed(Box::new(upload));
-        let request = self.outbound(keyed.parts, body, &site.route, client);
+        let request = self.outbound(keyed.parts, body, &site.route, client, slot.account());
         let reuse = Reuse { max_idle: params.max_reuse_idle, trusted_idle: Duration::ZERO };
         let may_send = || self.may_send(policy, permit);
         slot.begins_to_send();

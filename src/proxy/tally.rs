@@ -1,6 +1,6 @@
-//! What other tasks know of a request that has a line in the access log.
+//! What other tasks know of a request that has a line in the access log, or is traced.
 //!
-//! Owns nothing where there is no line: then each count is a branch.
+//! Owns nothing where it has neither: then each count is a branch.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -188,6 +188,7 @@ async fn what_alerts_count_is_zero_from_the_start() {
         "oncegate_pending_writes_dropped_total",
         "oncegate_answers_evicted_total",
         "oncegate_log_lines_dropped_total",
+        "oncegate_spans_dropped_total",
         "oncegate_store_trouble{trouble=\"forgot\"}",
     ] {
         assert_eq!(page.value(sample), 0.0, "{sample}");

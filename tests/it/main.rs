@@ -63,6 +63,7 @@ mod soak;
 mod store_failure;
 mod streams;
 mod tls;
+mod traces;
 mod upstream_failure;
 mod upstream_http2;
 mod upstream_real;

@@ -226,6 +226,7 @@ async fn what_takes_a_restart_is_named_and_the_file_is_not_taken_at_all() {
         ("[store]", "[store]\nlease = \"3s\"", "[store]"),
         ("[store]", "[store]\nmax_entries = 7", "[store]"),
         ("[idempotency]", "[idempotency]\nmax_waiters = 7", "[store]"),
+        ("[idempotency]", "[traces]\n[idempotency]", "[traces]"),
         ("[idempotency]", "[idempotency]\nheader = \"X-Key\"", "`header`"),
         ("[idempotency]", "[idempotency]\nkey_syntax = \"strict\"", "`key_syntax`"),
         ("[idempotency]", "[idempotency]\ncaller = [\"cookie:session\"]", "`caller`"),

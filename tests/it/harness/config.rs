@@ -21,6 +21,7 @@ pub struct Config {
     charges: String,
     rest: String,
     routes: String,
+    tables: String,
     has_no_rest: bool,
     has_no_listen: bool,
 }
@@ -98,6 +99,12 @@ impl Config {
         self
     }
 
+    /// Adds tables of the test's own.
+    pub fn tables(mut self, lines: &str) -> Self {
+        add(&mut self.tables, lines);
+        self
+    }
+
     /// Leaves the catch-all away.
     pub fn only_listed_routes(self) -> Self {
         Self { has_no_rest: true, ..self }
@@ -140,7 +147,7 @@ impl Config {
             let route = format!("name = \"{name}\"\npath = \"{path}\"\nupstream = \"legacy\"\n{lines}\n");
             write!(toml, "[[routes]]\n{route}").expect("a String takes all");
         }
-        toml + &self.routes
+        toml + &self.routes + &self.tables
     }
 }
 
