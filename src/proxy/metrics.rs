@@ -3,9 +3,9 @@
 //! Owns the names and labels of its metrics. What a route counts is found once, when a proxy is made, by the route's name:
 //! so it counts on when the settings change. What the edge knows anyway is read when the page is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -20,8 +20,12 @@ use crate::guard::Admission;
 use crate::idempotency::{MismatchCause, Verdict};
 use crate::metrics::{HTTP, Histogram, Table, gauge, gauges};
 
-/// A method's name as a label: one that is known, or this.
-const OTHER_METHOD: &str = "_OTHER";
+/// What counts together: methods that are not known, and routes and upstreams beyond those that have a name of their own.
+const OTHER: &str = "_OTHER";
+
+/// How many routes, and how many upstreams, count under names of their own while the process runs: those that are gone are
+/// kept, since a counter that vanishes loses what nobody has read yet.
+const MAX_NAMES: usize = 1_000;
 
 /// The status of what has none: no answer was sent, or none came.
 const NO_STATUS: u16 = 0;
@@ -36,7 +40,13 @@ pub struct Metrics {
     mismatches: Family<MismatchLabels, Counter>,
     server: Durations<ServerLabels>,
     client: Durations<ClientLabels>,
+    routes: Names,
+    upstreams: Names,
 }
+
+/// The names that were met.
+#[derive(Clone, Debug, Default)]
+struct Names(Arc<Mutex<BTreeSet<Arc<str>>>>);
 
 type Outcomes = [Counter; RequestOutcome::ALL.len()];
 
@@ -58,7 +68,7 @@ pub struct RouteMetrics {
 type Exchanged = (&'static str, u16);
 
 /// Where exchanges are counted together that are of too many kinds.
-const OTHER_EXCHANGED: Exchanged = (OTHER_METHOD, NO_STATUS);
+const OTHER_EXCHANGED: Exchanged = (OTHER, NO_STATUS);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -87,7 +97,24 @@ impl Default for Metrics {
             mismatches: Family::default(),
             server: Family::new_with_constructor(durations),
             client: Family::new_with_constructor(durations),
+            routes: Names::default(),
+            upstreams: Names::default(),
         }
+    }
+}
+
+impl Names {
+    /// The label for `name`.
+    fn label(&self, name: &Arc<str>) -> Arc<str> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if name.is_empty() || known.contains(name) {
+            return name.clone();
+        }
+        if known.len() >= MAX_NAMES {
+            return OTHER.into();
+        }
+        known.insert(name.clone());
+        name.clone()
     }
 }
 
@@ -125,6 +152,7 @@ impl Metrics {
     /// `observes`, also what would have become of requests.
     #[must_use]
     pub fn route(&self, route: &Arc<str>, upstream: &str, observes: bool) -> Arc<RouteMetrics> {
+        let (route, upstream) = (self.routes.label(route), self.upstreams.label(&upstream.into()));
         let outcomes = |family: &Family<RequestLabels, Counter>| {
             RequestOutcome::ALL.map(|outcome| {
                 let labels = RequestLabels { route: route.clone(), outcome: outcome.as_str() };
@@ -137,7 +165,6 @@ impl Metrics {
             let labels = MismatchLabels { route: route.clone(), part: cause.as_str() };
             self.mismatches.get_or_create_owned(&labels)
         });
-        let (route, upstream) = (route.clone(), upstream.into());
         let (server, client) = (Table::default(), Table::default());
         let all = self.clone();
         Arc::new(RouteMetrics { all, route, upstream, outcomes, observed, mismatches, server, client })
@@ -212,7 +239,7 @@ pub fn method_name(method: &Method) -> &'static str {
         (Method::CONNECT, "CONNECT"),
         (Method::TRACE, "TRACE"),
     ];
-    KNOWN.iter().find(|(known, _)| known == method).map_or(OTHER_METHOD, |(_, name)| name)
+    KNOWN.iter().find(|(known, _)| known == method).map_or(OTHER, |(_, name)| name)
 }
 
 fn number(status: Option<StatusCode>) -> u16 {
@@ -289,5 +316,27 @@ impl Proxy {
             "Connections to an endpoint, busy and idle ones together",
             endpoints().map(|(labels, now)| (labels, now.connections)),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_do_not_add_up_for_ever() {
+        let metrics = Metrics::default();
+        let label = |name: String| metrics.route(&name.into(), "upstream", false).route.to_string();
+        for number in 0..MAX_NAMES {
+            let name = format!("r{number}");
+            assert_eq!(label(name.clone()), name);
+        }
+        assert_eq!(label("one-more".to_owned()), OTHER);
+        assert_eq!(label("another".to_owned()), OTHER);
+        assert_eq!(label("r0".to_owned()), "r0", "one that is known stays");
+        assert_eq!(label(String::new()), "", "what no route serves");
+        let upstreams = (0..=MAX_NAMES)
+            .map(|number| metrics.route(&"".into(), &format!("u{number}"), false).upstream.to_string());
+        assert_eq!(upstreams.filter(|upstream| upstream == OTHER).count(), 2, "one was there before");
     }
 }
