@@ -92,6 +92,7 @@ pub async fn conformance(make: impl AsyncFn() -> Arc<dyn Store>) {
     shares::no_race_exceeds_a_callers_share(&subject().await).await;
     nobody_is_told_that_a_store_which_answers_is_unreachable(&subject().await).await;
     list::entries_are_listed_oldest_first_and_completed_ones_not(&subject().await).await;
+    list::pages_hold_entries_whose_ids_are_alike(&subject().await).await;
     list::pages_of_any_size_hold_every_entry_once(&subject().await).await;
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::idempotency::{Claim, Outcome, RequestId, UnknownCause};
-use crate::store::{Listed, PageRequest};
+use crate::store::{Insert, Listed, PageRequest};
 
 use super::{LONG, Subject, TICK, applied, completed, new_claim, new_claim_for, sleep};
 
@@ -64,6 +64,29 @@ pub(super) async fn entries_are_listed_oldest_first_and_completed_ones_not(subje
             one.age
         );
         last = at;
+    }
+}
+
+pub(super) async fn pages_hold_entries_whose_ids_are_alike(subject: &Subject) {
+    let claim = new_claim();
+    let first = subject.claimed(&claim).await;
+    let mut ids = vec![first];
+    for number in 1..40 {
+        // A store may spread entries by their ids: these lie as close together as they can.
+        let mut bytes = *first.as_bytes();
+        for byte in bytes.iter_mut().take(1) {
+            *byte = byte.wrapping_add(number);
+        }
+        let id = RequestId::from_bytes(bytes);
+        assert_eq!(subject.insert(&id, &new_claim()).await, Insert::Inserted, "a new id's claim");
+        ids.push(id);
+    }
+    for limit_entries in [5, 20, 100] {
+        let listed = listed(subject, limit_entries).await;
+        for id in &ids {
+            let times = listed.iter().filter(|one| one.id == *id).count();
+            assert_eq!(times, 1, "one of alike entries is listed {times} times in pages of {limit_entries}");
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use super::params::{RedisParams, Topology};
 use super::script::{Call, EPOCH, PRUNE, WAIT};
 use super::{RedisStore, unavailable};
 use crate::idempotency::{CallerHash, CallerShare, Claim, Outcome, Owner, RequestId};
-use crate::store::{PageRequest, Store as _, StoreError};
+use crate::store::{Store as _, StoreError};
 
 /// How often a server that is out of reach is looked for, at the least.
 const PATIENT: Duration = Duration::from_secs(1);
@@ -189,7 +189,7 @@ impl RedisStore {
             let bucket = bucket(&id);
             let prune = PRUNE.on([&self.keys.open(bucket)]).arg(self.keys.records(bucket)).arg(0);
             self.call::<Value>(&self.big, &prune, 0).await?;
-            self.listed(bucket, &PageRequest { after: None, limit_entries: 1 }, 1, &mut None).await?;
+            self.listed((bucket, None), 1, &mut None).await?;
             let ended = Outcome::NotRetained { status: 200 };
             let _updated = self.update(&id, claim.owner, &ended, None, claim.ttl).await?;
             self.lookup(&id).await?;
