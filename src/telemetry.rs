@@ -38,8 +38,8 @@ struct Log {
 }
 
 /// Sends log lines to standard output: for humans on a terminal, as JSON elsewhere. `level` is a tracing filter, as in
-/// `warn` or `info,oncegate::access=off`; what `ONCEGATE_LOG` says goes before it. Audit lines are always written. Lines that wait are written when the
-/// returned guard is dropped.
+/// `warn` or `info,oncegate::access=off`; what `ONCEGATE_LOG` says goes before it. Audit lines are always written. Lines
+/// that wait are written when the returned guard is dropped.
 ///
 /// # Errors
 ///

@@ -48,8 +48,9 @@ pub enum ChangeError {
 
 impl Guard {
     /// Frees a key: the next request with it runs. Returns what stood there. What is in flight or completed is freed only with
-    /// `force`, and so is what is unknown only until this process has recorded it: an owner that is at work goes on, and what he records is refused. Should this process die in
-    /// between, the key reads as unknown for `ttl`, or as long as it would have if that is longer.
+    /// `force`, and so is what is unknown only until this process has recorded it: an owner that is at work goes on, and what
+    /// he records is refused. Should this process die in between, the key reads as unknown for `ttl`, or as long as it would
+    /// have if that is longer.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
 //! The admin listener: what an operator and a scheduler ask this process, and what an operator may change in it.
 //!
 //! Never on the address that clients use. Liveness depends on nothing but the process itself: a store that is down must not
-//! have every replica restarted, and connections that ask for nothing must not keep its probes out (`crowd.rs`). Who may ask for what is decided in `access.rs`, before anything is read or done; what there
-//! is to ask for stands in `table.rs`; every status in `reply.rs`. Requests and bodies are bounded in size, number and time.
+//! have every replica restarted, and connections that ask for nothing must not keep its probes out (`crowd.rs`). Who may
+//! ask for what is decided in `access.rs`, before anything is read or done; what there is to ask for stands in `table.rs`;
+//! every status in `reply.rs`. Requests and bodies are bounded in size, number and time.
 
 mod access;
 mod audit;

@@ -138,8 +138,8 @@ impl Server {
         &self.connections
     }
 
-    /// Accepts connections and serves them until `stop`, and what was begun to its end, or until it is given up. As many as there are places at once: more wait in the kernel's
-    /// queue.
+    /// Accepts connections and serves them until `stop`, and what was begun to its end, or until it is given up. As many as
+    /// there are places at once: more wait in the kernel's queue.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, how: ListenerParams, stop: CancellationToken) {
         loop {
             let accepted = tokio::select! {

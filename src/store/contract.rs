@@ -4,7 +4,8 @@
 //! cases sleep with [`tokio::time`], with leases and ttls of some hundred milliseconds, so they run against a real server
 //! and, under paused time, against a store in memory. They use ids and tokens of their own, so other entries in the
 //! store do not disturb them. What has to stand there still is only looked at while its time surely runs, so that a machine
-//! under load, which sleeps too long, finds no faults that are its own. Run them on a runtime with several threads once: on a single one few races are races.
+//! under load, which sleeps too long, finds no faults that are its own. Run them on a runtime with several threads once: on
+//! a single one few races are races.
 //!
 //! ```no_run
 //! # use std::sync::Arc;

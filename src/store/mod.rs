@@ -55,8 +55,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Full`] at the bound, [`StoreError::CallerFull`] at the caller's, [`StoreError::Unavailable`] if the store cannot be asked: the claim may then
-    /// have landed all the same.
+    /// [`StoreError::Full`] at the bound, [`StoreError::CallerFull`] at the caller's, [`StoreError::Unavailable`] if the
+    /// store cannot be asked: the claim may then have landed all the same.
     async fn insert(&self, id: &RequestId, claim: &Claim) -> Result<Insert, StoreError>;
 
     /// Begins the lease anew. [`Write::Lost`] if another token or none stands there, the entry is no longer in flight, or

@@ -1,8 +1,9 @@
 //! One part of the entries, and who waits for them. Stands under one lock.
 //!
 //! Owns four side books of the table: the callers of the entries that name one, which is none unless the operator says
-//! `on_other_caller = "refuse"`; the entries' places in their callers' shares, where those are bounded; a lower bound on the next expiry, so that nobody scans where nothing can have expired; and
-//! the waiters, so that a settlement nobody waits for costs one look at an empty map.
+//! `on_other_caller = "refuse"`; the entries' places in their callers' shares, where those are bounded; a lower bound on
+//! the next expiry, so that nobody scans where nothing can have expired; and the waiters, so that a settlement nobody waits
+//! for costs one look at an empty map.
 
 use std::collections::HashMap;
 
