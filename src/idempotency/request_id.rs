@@ -49,27 +49,6 @@ impl RequestId {
         &self.0
     }
 
-    /// The id that is written as these 64 hex digits, in lower case.
-    #[must_use]
-    pub fn from_hex(digits: &str) -> Option<Self> {
-        let mut id = [0; 32];
-        let mut nibbles = digits.bytes().map(|digit| match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            _ => None,
-        });
-        for byte in &mut id {
-            *byte = nibbles.next()?? << 4 | nibbles.next()??;
-        }
-        nibbles.next().is_none().then_some(Self(id))
-    }
-
-    /// The id as 64 hex digits, in lower case.
-    #[must_use]
-    pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     /// The id that a store kept.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {

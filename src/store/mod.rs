@@ -6,6 +6,7 @@
 pub mod codec;
 #[cfg(feature = "store-contract")]
 pub mod contract;
+mod id;
 pub mod memory;
 pub mod metrics;
 pub mod redis;

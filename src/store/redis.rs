@@ -41,9 +41,7 @@ use self::events::Listener;
 pub use self::health::RedisStats;
 use self::health::Who;
 use self::lane::{Lane, Shared};
-use self::layout::{
-    BUCKETS, COMPLETED, Head, Keys, SHARED, UNKNOWN, bucket, from_hex, hex, millis, system_time, token,
-};
+use self::layout::{BUCKETS, COMPLETED, Head, Keys, SHARED, UNKNOWN, bucket, millis, system_time, token};
 use self::near::Near;
 use self::replicated::{Replicated, Standing};
 use self::script::{Call, INSERT, LIST, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE};
@@ -211,7 +209,7 @@ impl RedisStore {
         limit: usize,
         asked_at_ms: &mut Option<u64>,
     ) -> Result<(Vec<(Cursor, Listed)>, Option<Cursor>), StoreError> {
-        let (at, id) = after.map_or((0, String::new()), |after| (after.claimed_at_ms, hex(&after.id)));
+        let (at, id) = after.map_or((0, String::new()), |after| (after.claimed_at_ms, after.id.to_hex()));
         let call =
             LIST.on([&self.keys.open(bucket)]).arg(self.keys.records(bucket)).arg(at).arg(id).arg(limit);
         let reply: Vec<Value> = self.call(&self.big, &call, 0).await?;
@@ -222,7 +220,8 @@ impl RedisStore {
         while let (Some(Value::BulkString(id)), Some(Value::BulkString(record))) =
             (reply.next(), reply.next())
         {
-            let id = from_hex(&id).ok_or_else(|| corrupt(CodecError::Damaged("its id is none")))?;
+            let id =
+                RequestId::from_hex(&id).ok_or_else(|| corrupt(CodecError::Damaged("its id is none")))?;
             let (head, _) = Head::split(&record).map_err(corrupt)?;
             let claimed_at_ms = head.claimed_at_ms;
             last = Some(Cursor { claimed_at_ms, id });
@@ -270,7 +269,7 @@ impl Store for RedisStore {
             .arg(millis(claim.ttl))
             .arg(self.codec.claim(id, claim).map_err(unavailable)?)
             .arg(claim.replaces.map_or(Vec::new(), |owner| token(owner).to_vec()))
-            .arg(hex(id))
+            .arg(id.to_hex())
             .arg(SMALL_BYTES)
             .arg(flags);
         let Some(CallerShare { caller, max_entries }) = claim.share else {
@@ -319,7 +318,7 @@ impl Store for RedisStore {
             .arg(state)
             .arg(millis(ttl))
             .arg(record)
-            .arg(hex(id))
+            .arg(id.to_hex())
             .arg(self.keys.channel());
         let (now, expires_at, standing): (u64, Option<u64>, Option<Vec<u8>>) =
             self.call(self.lane(bytes), &call, bytes).await?;
@@ -352,7 +351,7 @@ impl Store for RedisStore {
         let call = REMOVE
             .on([&self.keys.record(id), &self.keys.open(bucket(id))])
             .arg(&token(owner))
-            .arg(hex(id))
+            .arg(id.to_hex())
             .arg(self.keys.channel());
         let reply = self.call(self.small(), &call, 0).await;
         // Even if no answer came: it may be gone.

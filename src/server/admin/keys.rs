@@ -7,6 +7,7 @@ mod lookup;
 
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
@@ -320,8 +321,7 @@ pub(super) const fn state_name(state: &State) -> &'static str {
 /// The rule and the digest: equal texts are equal payloads.
 fn fingerprint_text(fingerprint: Fingerprint) -> String {
     let (rule, digest) = fingerprint.to_parts();
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{rule:x}:{digest}")
+    format!("{rule:x}:{}", HEXLOWER.encode(&digest))
 }
 
 fn time_text(time: SystemTime) -> String {

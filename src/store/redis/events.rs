@@ -19,7 +19,6 @@ use crate::idempotency::RequestId;
 
 use super::connect;
 use super::lane::jittered;
-use super::layout::from_hex;
 use super::near::Near;
 use super::params::RedisParams;
 use super::waiters::Waiters;
@@ -122,7 +121,7 @@ impl Event {
     /// What the scripts publish: `s` or `r`, and the id.
     fn read(message: &[u8]) -> Option<Self> {
         let (kind, id) = message.split_first()?;
-        let id = from_hex(id)?;
+        let id = RequestId::from_hex(id)?;
         match kind {
             b's' => Some(Self::Settled(id)),
             b'r' => Some(Self::Removed(id)),
@@ -134,12 +133,11 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::redis::layout::hex;
 
     #[test]
     fn messages_with_anything_else_in_them_are_ignored() {
         let id = RequestId::from_bytes([0xab; 32]);
-        let hex = hex(&id);
+        let hex = id.to_hex();
         assert_eq!(Event::read(format!("s{hex}").as_bytes()), Some(Event::Settled(id)));
         assert_eq!(Event::read(format!("r{hex}").as_bytes()), Some(Event::Removed(id)));
         for other in [String::new(), "s".to_owned(), hex.clone(), format!("x{hex}"), format!("s{hex}0")] {

@@ -94,20 +94,6 @@ pub(super) fn bucket(id: &RequestId) -> u8 {
     last % BUCKETS
 }
 
-pub(super) fn hex(id: &RequestId) -> String {
-    HEXLOWER.encode(id.as_bytes())
-}
-
-/// The id that a key or a message names.
-pub(super) fn from_hex(hex: &[u8]) -> Option<RequestId> {
-    let mut bytes = [0; 32];
-    if HEXLOWER.decode_len(hex.len()) != Ok(bytes.len()) {
-        return None;
-    }
-    HEXLOWER.decode_mut(hex, &mut bytes).ok()?;
-    Some(RequestId::from_bytes(bytes))
-}
-
 impl Head {
     /// The head of a record, and the rest of it.
     pub(super) fn split(record: &[u8]) -> Result<(Self, &[u8]), CodecError> {
@@ -279,11 +265,11 @@ mod tests {
         #[test]
         fn an_id_is_read_back_from_its_key(bytes in any::<[u8; 32]>()) {
             let id = RequestId::from_bytes(bytes);
-            prop_assert_eq!(from_hex(hex(&id).as_bytes()), Some(id));
+            prop_assert_eq!(RequestId::from_hex(id.to_hex()), Some(id));
             let key = Keys::new("p:".to_owned()).record(&id);
-            let is_whole = key.starts_with("p:{") && key.ends_with(&hex(&id));
+            let is_whole = key.starts_with("p:{") && key.ends_with(&id.to_hex());
             prop_assert!(is_whole, "{}", key);
-            prop_assert_eq!(from_hex(&bytes), None);
+            prop_assert_eq!(RequestId::from_hex(bytes), None);
         }
     }
 }

@@ -12,7 +12,7 @@ use redis::Value;
 use crate::idempotency::{CallerHash, Claim, Owner, RequestId};
 use crate::store::StoreError;
 
-use super::layout::{Keys, from_hex, hex, millis};
+use super::layout::{Keys, millis};
 use super::script::{Call, RESERVE, SHARE};
 use super::{RedisStore, corrupt};
 
@@ -60,7 +60,7 @@ impl RedisStore {
         while let (Some(Value::BulkString(place)), Some(Value::BulkString(time))) =
             (places.next(), places.next())
         {
-            let id = place.get(..ID_CHARACTERS).and_then(from_hex);
+            let id = place.get(..ID_CHARACTERS).and_then(RequestId::from_hex);
             let id = id.ok_or_else(|| corrupt("a caller's share names no id"))?;
             let gone_in: i64 =
                 self.call(self.small(), &Call::native("PTTL", &self.keys.record(&id)), 0).await?;
@@ -99,12 +99,12 @@ impl RedisStore {
 }
 
 fn place(id: &RequestId, owner: Owner) -> String {
-    format!("{}{:032x}", hex(id), owner.token())
+    format!("{}{:032x}", id.to_hex(), owner.token())
 }
 
 impl Keys {
     fn share(&self, caller: &CallerHash) -> String {
-        let caller = hex(&RequestId::from_bytes(*caller.as_bytes()));
+        let caller = RequestId::from_bytes(*caller.as_bytes()).to_hex();
         format!("{}{{{caller}}}:share", self.prefix())
     }
 }

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::health::{Health, Who};
 use super::info::Facts;
 use super::lane::{Lane, Shared, jittered};
-use super::layout::{Keys, bucket, hex};
+use super::layout::{Keys, bucket};
 use super::params::{RedisParams, Topology};
 use super::script::{Call, EPOCH, PRUNE, WAIT};
 use super::{RedisStore, unavailable};
@@ -141,7 +141,7 @@ impl Watch {
         for index in 0..self.epochs.len() {
             let Some(Epoch { key, value: None }) = self.epochs.get(index) else { continue };
             let random = RequestId::from_bytes(random()?);
-            match self.ask(&EPOCH.on([key]).arg(hex(&random))).await {
+            match self.ask(&EPOCH.on([key]).arg(random.to_hex())).await {
                 // Someone else may have been faster.
                 Ok(value) => {
                     if let Some(epoch) = self.epochs.get_mut(index) {
