@@ -82,9 +82,10 @@ impl Launch {
         Self { make, lines: String::new(), encryption: Encryption::None, is_sentinel: false }
     }
 
-    /// What was acknowledged is on disk, and is there after a restart.
+    /// What was acknowledged is there after a restart: the system has it, and it is servers that are killed here, never the
+    /// machine. Nothing waits for the disk, which may take longer than a proxy waits for its store.
     pub fn appendonly(self) -> Self {
-        self.with("appendonly yes\nappendfsync always")
+        self.with("appendonly yes\nappendfsync no")
     }
 
     /// Adds lines to the configuration.

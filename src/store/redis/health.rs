@@ -27,7 +27,7 @@ pub(super) enum Who {
 /// Shared by all connections of a store and its watch.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    lost_to: Mutex<BTreeSet<Who>>,
+    reach: Mutex<Reach>,
     evicts: AtomicBool,
     is_not_durable: AtomicBool,
     forgot_at: Mutex<Option<Instant>>,
@@ -35,6 +35,13 @@ pub(super) struct Health {
     losses: AtomicU64,
     policy_changes: AtomicU64,
     unreplicated_claims: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Reach {
+    lost_to: BTreeSet<Who>,
+    /// When the last one found it again: from then on nobody missed it.
+    found_at: Option<Instant>,
 }
 
 /// What a Redis store has met since its start.
@@ -51,21 +58,26 @@ pub struct RedisStats {
 }
 
 impl Health {
-    /// To be told when the server could not be reached.
-    pub(super) fn lost(&self, who: Who, cause: &dyn Display) {
-        let mut lost_to = lock(&self.lost_to);
-        if lost_to.is_empty() {
+    /// To be told when the server could not be reached by an attempt that began at `since`.
+    pub(super) fn lost(&self, who: Who, since: Instant, cause: &dyn Display) {
+        let mut reach = lock(&self.reach);
+        if reach.lost_to.is_empty() {
+            // It met the outage that is over. If there is another, the next attempt meets it.
+            if reach.found_at.is_some_and(|found_at| since <= found_at) {
+                return;
+            }
             warn!(%cause, "the store is not reached; it is tried again and again");
             self.outages.fetch_add(1, Ordering::Relaxed);
         }
-        lost_to.insert(who);
+        reach.lost_to.insert(who);
     }
 
     /// To be told when the server was reached, or is no longer looked for.
     pub(super) fn found(&self, who: Who) {
-        let mut lost_to = lock(&self.lost_to);
-        if lost_to.remove(&who) && lost_to.is_empty() {
+        let mut reach = lock(&self.reach);
+        if reach.lost_to.remove(&who) && reach.lost_to.is_empty() {
             info!("the store is reached again");
+            reach.found_at = Some(Instant::now());
         }
     }
 
@@ -116,7 +128,7 @@ impl Health {
     pub(super) fn troubles(&self) -> Vec<Trouble> {
         let forgot = lock(&self.forgot_at).is_some_and(|at| at.elapsed() < SHOWN);
         let known = [
-            (Trouble::Unreachable, lock(&self.lost_to).contains(&Who::Watch)),
+            (Trouble::Unreachable, lock(&self.reach).lost_to.contains(&Who::Watch)),
             (Trouble::Evicts, self.evicts.load(Ordering::Relaxed)),
             (Trouble::Forgot, forgot),
             (Trouble::NotDurable, self.is_not_durable.load(Ordering::Relaxed)),
@@ -139,4 +151,26 @@ impl Health {
 /// Nothing is left half-done under these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_counted_once_however_many_meet_it_and_however_late() {
+        let health = Health::default();
+        let (begun, connection) = (Instant::now(), Who::Connection(0));
+        health.lost(connection, begun, &"refused");
+        health.lost(Who::Connection(1), begun, &"refused");
+        health.found(connection);
+        health.found(Who::Connection(1));
+        health.lost(Who::Watch, begun, &"no answer in time");
+        assert_eq!(health.stats().outages, 1, "the watch asked before the server was back");
+        assert_eq!(health.troubles(), [], "and it is");
+        let found_at = lock(&health.reach).found_at.expect("it was found");
+        health.lost(Who::Watch, found_at + Duration::from_nanos(1), &"no answer in time");
+        assert_eq!(health.stats().outages, 2, "this is another one");
+        assert_eq!(health.troubles(), [Trouble::Unreachable]);
+    }
 }

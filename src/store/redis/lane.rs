@@ -227,13 +227,14 @@ async fn reconnect(shared: &Shared, who: Who) -> Connection {
     let mut pause = FIRST_PAUSE;
     loop {
         let reached = shared.reached.notified();
+        let begun = Instant::now();
         match Connection::open(&shared.params).await {
             Ok(connection) => {
                 shared.health.found(who);
                 shared.reached.notify_waiters();
                 return connection;
             }
-            Err(error) => shared.health.lost(who, &error),
+            Err(error) => shared.health.lost(who, begun, &error),
         }
         tokio::select! {
             () = sleep(jittered(pause)) => {}

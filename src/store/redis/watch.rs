@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -87,6 +87,7 @@ impl Watch {
         let mut interval = self.params.watch_interval;
         loop {
             sleep(jittered(interval)).await;
+            let begun = Instant::now();
             match self.look().await {
                 Ok(()) => {
                     self.health.found(Who::Watch);
@@ -94,7 +95,7 @@ impl Watch {
                 }
                 Err(error) => {
                     debug!(%error, "the watch over the store failed");
-                    self.health.lost(Who::Watch, &error);
+                    self.health.lost(Who::Watch, begun, &error);
                     interval = self.params.watch_interval.min(PATIENT);
                 }
             }
