@@ -96,38 +96,45 @@ impl Reloader {
             tokio::select! {
                 asked = self.requests.next() => {
                     self.said = None;
-                    let reloaded = self.reload(&ended).await;
+                    let read = self.read().await;
+                    let reloaded = self.reload(read, &ended).await;
                     if reloaded == Reloaded::Unchanged {
                         self.metrics.count(&reloaded);
                     }
                     // Whoever asked may be gone.
                     asked.send(reloaded).unwrap_or(());
                 }
-                () = look => if self.has_settled().await {
-                    drop(self.reload(&ended).await);
-                },
+                () = look => {
+                    let read = self.read().await;
+                    if self.has_settled(&read) {
+                        drop(self.reload(read, &ended).await);
+                    }
+                }
             }
         }
     }
 
-    /// Whether the file may be read: nobody seems to be writing it.
-    async fn has_settled(&mut self) -> bool {
-        let Some(file) = &mut self.file else { return false };
-        let path = file.path.clone();
-        match spawn_blocking(move || Contents::read(&path)).await {
-            Ok(Ok(contents)) => file.has_settled(contents),
-            // It is for the reading to say what is wrong.
-            Ok(Err(_)) | Err(_) => true,
+    /// What the file holds now.
+    async fn read(&self) -> Result<Contents, Reloaded> {
+        let path = self.file.as_ref().ok_or(Reloaded::Impossible)?.path.clone();
+        let read = spawn_blocking(move || Contents::read(&path).map_err(|error| invalid(&error))).await;
+        // It fails only if the runtime is ending.
+        read.unwrap_or(Err(Reloaded::Impossible))
+    }
+
+    /// Whether what was read may be taken: nobody seems to be writing it.
+    fn has_settled(&mut self, read: &Result<Contents, Reloaded>) -> bool {
+        match (&mut self.file, read) {
+            (Some(file), Ok(contents)) => file.has_settled(contents),
+            // It is for the reload to say what is wrong.
+            (_, Err(_)) => true,
+            (None, Ok(_)) => false,
         }
     }
 
-    /// Takes what the file holds now.
-    async fn reload(&mut self, ended: &CancellationToken) -> Reloaded {
-        let Some(file) = self.file.clone() else { return Reloaded::Impossible };
-        let (in_force, past, proxy) = (self.in_force.clone(), self.past.clone(), self.server.proxy());
-        let prepared = spawn_blocking(move || prepare(&file, (&in_force, &past), &proxy)).await;
-        // It fails only if the runtime is ending.
-        let reloaded = match prepared.unwrap_or(Err(Reloaded::Impossible)) {
+    /// Takes what was read.
+    async fn reload(&mut self, read: Result<Contents, Reloaded>, ended: &CancellationToken) -> Reloaded {
+        let reloaded = match self.prepare(read).await {
             Ok(prepared) => return self.take(prepared, ended),
             Err(reloaded) => reloaded,
         };
@@ -147,6 +154,13 @@ impl Reloader {
             Reloaded::Changed(_) | Reloaded::Impossible => {}
         }
         reloaded
+    }
+
+    async fn prepare(&self, read: Result<Contents, Reloaded>) -> Result<Prepared, Reloaded> {
+        let (contents, file) = (read?, self.file.clone().ok_or(Reloaded::Impossible)?);
+        let (in_force, past, proxy) = (self.in_force.clone(), self.past.clone(), self.server.proxy());
+        let prepared = spawn_blocking(move || prepare(contents, &file, (&in_force, &past), &proxy)).await;
+        prepared.unwrap_or(Err(Reloaded::Impossible))
     }
 
     fn take(&mut self, prepared: Prepared, ended: &CancellationToken) -> Reloaded {
@@ -183,24 +197,25 @@ impl Reloader {
 impl Followed {
     /// Whether a look that finds `now` finds what is in force, or what the look before has found: half of what somebody is
     /// about to write may well be settings.
-    fn has_settled(&mut self, now: Contents) -> bool {
-        let found = Some(now).filter(|now| *now != self.contents);
-        let has_settled = found.is_none() || found == self.found;
-        self.found = found;
+    fn has_settled(&mut self, now: &Contents) -> bool {
+        let found = Some(now).filter(|now| **now != self.contents);
+        let has_settled = found.is_none() || found == self.found.as_ref();
+        self.found = found.cloned();
         has_settled
     }
 }
 
-/// Reads and judges the file.
+/// Judges what the file holds.
 fn prepare(
+    contents: Contents,
     file: &Followed,
     (in_force, past): (&Settings, &Past),
     proxy: &Proxy,
 ) -> Result<Prepared, Reloaded> {
-    let contents = Contents::read(&file.path).map_err(|error| invalid(&error))?;
-    let mut changes = contents.changes_since(&file.contents);
+    let is_as_it_was = contents == file.contents;
+    let mut changes = if is_as_it_was { Vec::new() } else { contents.changes_since(&file.contents) };
     changes.extend(proxy.outdated_upstreams().map(|name| format!("upstreams.{name}.tls (new certificates)")));
-    if contents == file.contents && changes.is_empty() {
+    if is_as_it_was && changes.is_empty() {
         return Err(Reloaded::Unchanged);
     }
     let loaded = contents.parse(&file.path).map_err(|error| invalid(&error))?;
@@ -244,7 +259,7 @@ mod tests {
             ("in force", true),
             ("whole", false),
         ] {
-            assert_eq!(file.has_settled(contents(found)), has_settled, "{found}");
+            assert_eq!(file.has_settled(&contents(found)), has_settled, "{found}");
         }
     }
 }
