@@ -307,7 +307,9 @@ fn one(key: &Value) -> String {
 fn table(keys: &[Value]) -> String {
     let line = |key: &Value| {
         let age = key.get("age_seconds").and_then(Value::as_f64).unwrap_or_default();
-        let age = humantime::format_duration(Duration::from_secs_f64(age.max(0.0).floor())).to_string();
+        // Whatever stands there: it was the server's to say.
+        let age = Duration::try_from_secs_f64(age.floor()).unwrap_or_default();
+        let age = humantime::format_duration(age).to_string();
         format!("{}  {:9}  {age:>12}  {}\n", text(key, "id"), text(key, "state"), text(key, "cause"))
     };
     keys.iter().map(line).map(|line| format!("{}\n", line.trim_end())).collect()
@@ -322,5 +324,21 @@ fn text(value: &Value, member: &str) -> String {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_age_that_is_none_costs_no_table() {
+        for age in [json!(1e300), json!(-1.5), json!("old"), json!(null)] {
+            let line = table(&[json!({ "id": "ab", "state": "completed", "age_seconds": age })]);
+            assert_eq!(line, "ab  completed            0s\n", "{age}");
+        }
+        assert_eq!(table(&[json!({ "id": "ab", "age_seconds": 61.9 })]), "ab                    1m 1s\n");
     }
 }
