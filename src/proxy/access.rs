@@ -7,14 +7,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use http::header::{HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::uri::Uri;
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use tracing::info;
 
 use super::outcome::RequestOutcome;
 use super::tally::Tally;
+use super::trace::{Parent, TraceId};
 
 /// The target of access lines, for filters.
 pub const TARGET: &str = "oncegate::access";
@@ -34,7 +36,7 @@ pub struct AccessLine {
     target: Uri,
     version: Version,
     user_agent: Option<HeaderValue>,
-    pub(super) trace_parent: Option<HeaderValue>,
+    pub(super) trace_id: Option<TraceId>,
     pub(super) tally: Tally,
     pub(super) authority: Option<String>,
     pub(super) request_id: Option<HeaderValue>,
@@ -57,7 +59,7 @@ impl AccessLine {
             target: head.uri.clone(),
             version: head.version,
             user_agent: head.headers.get(USER_AGENT).cloned(),
-            trace_parent: only(&head.headers, "traceparent").cloned(),
+            trace_id: Parent::of(&head.headers).map(|parent| parent.trace_id),
             tally: Tally::counting(),
             authority: None,
             request_id: None,
@@ -90,7 +92,7 @@ impl AccessLine {
             authority = self.authority.as_deref(),
             user_agent = user_agent.map(|text| shortened(text, MAX_USER_AGENT_BYTES)),
             request_id = self.request_id.as_ref().and_then(|id| id.to_str().ok()),
-            trace_id = self.trace_parent.as_ref().and_then(trace_id),
+            trace_id = self.trace_id.map(|id| HEXLOWER.encode(&id)),
             route = self.route.as_deref(),
             status = status.map(|status| status.as_u16()),
             outcome = outcome.as_str(),
@@ -107,21 +109,6 @@ impl AccessLine {
             "request"
         );
     }
-}
-
-/// The value of a field that comes once.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
-    let mut values = headers.get_all(name).into_iter();
-    values.next().filter(|_| values.next().is_none())
-}
-
-/// The trace's id in a `traceparent` field (W3C Trace Context §3.2): 32 hex digits in lower case, not all of them 0.
-fn trace_id(value: &HeaderValue) -> Option<&str> {
-    let mut parts = value.to_str().ok()?.split('-');
-    let (version, id) = (parts.next()?, parts.next()?);
-    let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_known = version.len() == 2 && is_hex(version) && version != "ff";
-    (is_known && id.len() == 32 && is_hex(id) && id.bytes().any(|byte| byte != b'0')).then_some(id)
 }
 
 /// As much of a path as is told of it.
@@ -145,22 +132,6 @@ fn milliseconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_trace_is_named_as_w3c_has_it() {
-        let id = "0af7651916cd43dd8448eb211c80319c";
-        for (text, expected) in [
-            (format!("00-{id}-b7ad6b7169203331-01"), Some(id)),
-            (format!("cc-{id}-b7ad6b7169203331-01-more"), Some(id)),
-            (format!("ff-{id}-b7ad6b7169203331-01"), None),
-            (format!("00-{}-b7ad6b7169203331-01", id.to_uppercase()), None),
-            (format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)), None),
-            (format!("00-{}-b7ad6b7169203331-01", &id[1..]), None),
-            (String::new(), None),
-        ] {
-            assert_eq!(trace_id(&HeaderValue::from_str(&text).unwrap()), expected, "{text}");
-        }
-    }
 
     #[test]
     fn what_is_long_is_cut_where_a_character_ends() {

@@ -15,7 +15,8 @@ use std::time::{Duration, SystemTime};
 use http::request::Parts;
 use tokio::sync::mpsc;
 
-use self::context::{Parent, SAMPLED};
+pub(super) use self::context::Parent;
+use self::context::SAMPLED;
 pub use self::request::RequestTrace;
 use super::correlation::RequestIds;
 

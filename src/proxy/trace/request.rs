@@ -73,10 +73,10 @@ impl RequestTrace {
         self.flags & SAMPLED != 0
     }
 
-    /// The request's own span, as a `traceparent` field names it.
+    /// The trace that the request belongs to.
     #[must_use]
-    pub fn field(&self) -> HeaderValue {
-        self.child_of(self.id)
+    pub const fn id(&self) -> TraceId {
+        self.trace_id
     }
 
     /// The name of the route that serves the request.
