@@ -14,6 +14,7 @@ mod health;
 mod info;
 mod lane;
 mod layout;
+mod list;
 mod near;
 pub mod params;
 mod replicated;
@@ -28,11 +29,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::{ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::warn;
 
 pub use params::{Login, Node, Password, RedisParams, TlsParams, Topology};
 
@@ -44,11 +44,11 @@ use self::lane::{Lane, Shared};
 use self::layout::{BUCKETS, COMPLETED, Head, Keys, SHARED, UNKNOWN, bucket, millis, system_time, token};
 use self::near::Near;
 use self::replicated::{Replicated, Standing};
-use self::script::{Call, INSERT, LIST, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE};
+use self::script::{Call, INSERT, LOOKUP, PRUNE, REMOVE, RENEW, UNKNOWN_FORMAT, UPDATE};
 use self::waiters::Waiters;
 use self::watch::Watch;
 use super::codec::{Claimed, Codec, CodecError};
-use super::{Cursor, Insert, Listed, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
+use super::{Insert, Page, PageRequest, Store, StoreError, Trouble, Update, Write};
 use crate::idempotency::{
     CallerHash, CallerShare, Claim, Entry, Fingerprint, Outcome, Owner, RequestId, State,
 };
@@ -59,12 +59,6 @@ const SMALL_BYTES: usize = 64 * 1024;
 
 /// What a connection carries at the least: a big record gets its size's worth of time beside the timeout.
 const BYTES_PER_SECOND: u64 = 10 * 1024 * 1024;
-
-/// How many entries more than its share of a page a bucket is asked for at first.
-const SPARE_ENTRIES: usize = 8;
-
-/// A page of the list has at most so many entries, whatever was asked for.
-const MAX_PAGE_ENTRIES: usize = 1_000;
 
 /// The store that replicas share.
 pub struct RedisStore {
@@ -199,39 +193,6 @@ impl RedisStore {
         let call = LOOKUP.on([&self.keys.record(id)]).arg(i64::MAX);
         let (now, record, _): Standing = self.call(&self.big, &call, bytes).await?;
         Ok(record.map(|record| (now, record)))
-    }
-
-    /// One bucket's part of a page: its first `limit` entries after `after`, and the last of them if there may be more.
-    /// `asked_at_ms` is when the first bucket was asked: all ages are those of one moment.
-    async fn listed(
-        &self,
-        (bucket, after): (u8, Option<Cursor>),
-        limit: usize,
-        asked_at_ms: &mut Option<u64>,
-    ) -> Result<(Vec<(Cursor, Listed)>, Option<Cursor>), StoreError> {
-        let (at, id) = after.map_or((0, String::new()), |after| (after.claimed_at_ms, after.id.to_hex()));
-        let call =
-            LIST.on([&self.keys.open(bucket)]).arg(self.keys.records(bucket)).arg(at).arg(id).arg(limit);
-        let reply: Vec<Value> = self.call(&self.big, &call, 0).await?;
-        let is_full = reply.len() > 2 * limit;
-        let mut reply = reply.into_iter();
-        let now: u64 = reply.next().map_or(Ok(0), redis::from_redis_value).map_err(corrupt)?;
-        let (mut listed, mut last) = (Vec::new(), None);
-        while let (Some(Value::BulkString(id)), Some(Value::BulkString(record))) =
-            (reply.next(), reply.next())
-        {
-            let id =
-                RequestId::from_hex(&id).ok_or_else(|| corrupt(CodecError::Damaged("its id is none")))?;
-            let (head, _) = Head::split(&record).map_err(corrupt)?;
-            let claimed_at_ms = head.claimed_at_ms;
-            last = Some(Cursor { claimed_at_ms, id });
-            let age = Duration::from_millis(asked_at_ms.get_or_insert(now).saturating_sub(claimed_at_ms));
-            match self.entry(&id, now, &record) {
-                Ok(entry) => listed.push((Cursor { claimed_at_ms, id }, Listed { id, age, entry })),
-                Err(error) => warn!(?id, %error, "an entry is left out of the list"),
-            }
-        }
-        Ok((listed, last.filter(|_| is_full)))
     }
 }
 
@@ -396,29 +357,7 @@ impl Store for RedisStore {
     }
 
     async fn list(&self, page: &PageRequest) -> Result<Page, StoreError> {
-        let limit = page.limit_entries.min(MAX_PAGE_ENTRIES);
-        let (mut all, mut asked_at_ms) = (Vec::new(), None);
-        // Entries are spread evenly: of each bucket its share of the page is asked for, and more only of those that have it.
-        let mut share = limit / usize::from(BUCKETS) + SPARE_ENTRIES;
-        let mut asking: Vec<_> = (0..BUCKETS).map(|bucket| (bucket, page.after)).collect();
-        while !asking.is_empty() {
-            let mut with_more = Vec::new();
-            for from in asking {
-                let (listed, last) = self.listed(from, share, &mut asked_at_ms).await?;
-                all.extend(listed);
-                with_more.extend(last.map(|last| (from.0, last)));
-            }
-            all.sort_unstable_by_key(|(cursor, _)| *cursor);
-            all.truncate(limit + 1);
-            let end = all.get(limit).map(|(cursor, _)| *cursor);
-            let within = with_more.into_iter().filter(|(_, last)| end.is_none_or(|end| *last < end));
-            asking = within.map(|(bucket, last)| (bucket, Some(last))).collect();
-            share = limit + 1;
-        }
-        let more = all.len() > limit;
-        all.truncate(limit);
-        let next = all.last().map(|(cursor, _)| *cursor).filter(|_| more);
-        Ok(Page { entries: all.into_iter().map(|(_, listed)| listed).collect(), next })
+        self.page(page).await
     }
 
     fn troubles(&self) -> Vec<Trouble> {

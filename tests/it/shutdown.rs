@@ -20,6 +20,22 @@ async fn start_as_process(config: &Config) -> (Proxy, Arc<FaultyStore>) {
     (config.start_as_process(Arc::clone(&store) as _).await, store)
 }
 
+/// Sends the signal, and returns once it is heard.
+async fn begin_to_drain(proxy: &mut Proxy) {
+    proxy.begin_shutdown();
+    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+}
+
+/// A client whose charge the upstream has, and will not answer.
+async fn stalled(proxy: &Proxy, upstream: &Upstream, key: &str) -> Client {
+    let before = upstream.seen().len();
+    upstream.next(Reply::stall());
+    let mut client = proxy.client().await;
+    client.send(&Request::charge(key)).await;
+    upstream.requests_to_be(before + 1).await;
+    client
+}
+
 /// What another process over the same store says to this charge.
 async fn afterwards(config: &Config, store: &Arc<FaultyStore>, key: &str) -> crate::harness::Response {
     let next = config.start_with_store(Arc::clone(store) as _).await;
@@ -46,8 +62,7 @@ async fn work_in_flight_is_finished_answered_and_recorded() {
     let mut gate = upstream.hold_next();
     let first = proxy.request_aside(Request::charge("k"));
     gate.arrived().await;
-    proxy.begin_shutdown();
-    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    begin_to_drain(&mut proxy).await;
     gate.release();
     let first = first.await.unwrap();
     assert_eq!(first.expect_status(201).text(), r#"{"held":true}"#);
@@ -66,8 +81,7 @@ async fn work_whose_client_has_left_is_waited_for_too() {
     client.send(&Request::charge("k")).await;
     gate.arrived().await;
     client.reset();
-    proxy.begin_shutdown();
-    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    begin_to_drain(&mut proxy).await;
     gate.release();
     proxy.ended().await;
     let retry = afterwards(&config, &store, "k").await;
@@ -82,8 +96,7 @@ async fn work_that_outlived_its_clients_patience_is_waited_for_too() {
     let (mut proxy, store) = start(&config).await;
     let gate = upstream.hold_next();
     proxy.charge("k").await.expect_problem(504, "still-running");
-    proxy.begin_shutdown();
-    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    begin_to_drain(&mut proxy).await;
     gate.release();
     proxy.ended().await;
     let retry = afterwards(&config, &store, "k").await;
@@ -102,8 +115,7 @@ async fn an_upload_begun_before_the_end_may_be_refused_but_not_lost_halfway() {
     let mut gate = upstream.hold_next();
     let held = proxy.request_aside(Request::charge("held"));
     gate.arrived().await;
-    proxy.begin_shutdown();
-    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    begin_to_drain(&mut proxy).await;
     client.try_send_bytes(charge.body_bytes()).await;
     let answer = client.try_response().await;
     gate.release();
@@ -137,8 +149,7 @@ async fn a_request_whose_head_ends_after_the_signal_is_not_begun() {
     kept.send_bytes(begun).await;
     // Until the proxy has read what was begun: a request of another connection comes after it.
     proxy.request(&Request::get("/")).await.expect_status(201);
-    proxy.begin_shutdown();
-    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    begin_to_drain(&mut proxy).await;
     for client in [&mut fresh, &mut kept] {
         client.try_send_bytes(rest).await;
         if let Ok(response) = client.try_response().await {
@@ -161,8 +172,7 @@ async fn while_it_drains_it_is_alive_but_not_ready_and_takes_nothing_new() {
     let mut gate = upstream.hold_next();
     let held = proxy.request_aside(Request::charge("held"));
     gate.arrived().await;
-    proxy.begin_shutdown();
-    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    begin_to_drain(&mut proxy).await;
     assert_eq!(proxy.admin("/livez").await, 200);
     // An open connection is closed, or its next request refused.
     open.try_send_bytes(Request::charge("new").bytes()).await;
@@ -190,10 +200,7 @@ async fn the_grace_has_an_end_and_what_was_cut_off_is_not_run_again() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream).server("shutdown_grace = \"300ms\"").store("lease = \"1s\"");
     let (mut proxy, store) = start_as_process(&config).await;
-    upstream.next(Reply::stall());
-    let mut client = proxy.client().await;
-    client.send(&Request::charge("k")).await;
-    upstream.requests_to_be(1).await;
+    let _client = stalled(&proxy, &upstream, "k").await;
     proxy.begin_shutdown();
     proxy.ended().await;
     let retry = afterwards(&config, &store, "k").await;
@@ -206,12 +213,8 @@ async fn a_second_signal_ends_at_once_and_what_was_cut_off_is_not_run_again() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream).store("lease = \"1s\"");
     let (mut proxy, store) = start_as_process(&config).await;
-    upstream.next(Reply::stall());
-    let mut client = proxy.client().await;
-    client.send(&Request::charge("k")).await;
-    upstream.requests_to_be(1).await;
-    proxy.begin_shutdown();
-    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    let _client = stalled(&proxy, &upstream, "k").await;
+    begin_to_drain(&mut proxy).await;
     proxy.abort();
     proxy.ended().await;
     let retry = afterwards(&config, &store, "k").await;
@@ -250,18 +253,16 @@ async fn what_the_grace_does_not_suffice_for_is_recorded_as_unknown_at_once() {
         let (mut proxy, store) = start(config).await;
         let mut clients = Vec::new();
         for key in &keys {
-            upstream.next(Reply::stall());
-            let before = upstream.seen().len();
             if *key == "http2" {
+                upstream.next(Reply::stall());
+                let before = upstream.seen().len();
                 let mut client = Http2Client::connect(proxy.address()).await;
                 let stream = client.send(&Request::charge(key)).await;
+                upstream.requests_to_be(before + 1).await;
                 clients.push(Waiting::Http2(client, stream));
             } else {
-                let mut client = proxy.client().await;
-                client.send(&Request::charge(key)).await;
-                clients.push(Waiting::Http1(client));
+                clients.push(Waiting::Http1(stalled(&proxy, &upstream, key).await));
             }
-            upstream.requests_to_be(before + 1).await;
         }
         if let [_, Waiting::Http1(_), ..] = clients.as_slice()
             && let Waiting::Http1(client) = clients.remove(1)
@@ -296,10 +297,7 @@ async fn what_the_store_does_not_take_at_the_end_is_not_waited_for() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream).server("shutdown_grace = \"300ms\"").store("lease = \"1s\"");
     let (mut proxy, store) = start_as_process(&config).await;
-    upstream.next(Reply::stall());
-    let mut client = proxy.client().await;
-    client.send(&Request::charge("k")).await;
-    upstream.requests_to_be(1).await;
+    let _client = stalled(&proxy, &upstream, "k").await;
     store.fail(Operation::Update);
     proxy.begin_shutdown();
     proxy.ended().await;
@@ -320,8 +318,7 @@ async fn before_it_drains_it_is_not_ready_for_a_while_and_serves_on() {
     let mut gate = upstream.hold_next();
     let held = over_http2.send(&Request::charge("held")).await;
     gate.arrived().await;
-    proxy.begin_shutdown();
-    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    begin_to_drain(&mut proxy).await;
     assert_eq!(proxy.admin("/livez").await, 200);
     // A connection is asked to go with its next answer; new ones are taken.
     for client in [&mut kept, &mut proxy.client().await] {
@@ -343,8 +340,7 @@ async fn a_second_signal_ends_the_delay() {
     let upstream = Upstream::start().await;
     let (mut proxy, _store) =
         start_as_process(&Config::before(&upstream).server("drain_delay = \"1h\"")).await;
-    proxy.begin_shutdown();
-    eventually("it says that it drains", async || proxy.admin("/readyz").await == 503).await;
+    begin_to_drain(&mut proxy).await;
     proxy.request(&Request::get("/")).await.expect_status(201);
     proxy.abort();
     assert_eq!(proxy.ended().await, Drained::Complete, "nothing was unfinished");
