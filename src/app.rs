@@ -2,24 +2,24 @@
 
 mod metrics;
 mod reload;
+mod running;
 mod traces;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
 
 use self::metrics::Counted;
 use self::reload::Reloader;
+pub use self::running::Drained;
+use self::running::Running;
 use self::traces::Traces;
 use crate::config::{self, Contents, Settings, StoreSettings};
 use crate::guard::{self, Guard};
@@ -32,14 +32,8 @@ use crate::store::redis::{self, RedisStore};
 use crate::store::{Store, StoreError};
 use crate::telemetry;
 
-/// How often upstream connections that were idle for too long are closed.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-
 /// How long setting up the store may take.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long the store may take to record what is given up when the grace is over.
-const MARKING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Oncegate with its listeners open, not serving yet.
 #[derive(Debug)]
@@ -83,17 +77,6 @@ pub enum BuildError {
     /// The store cannot be used.
     #[error("the store cannot be set up: {0}")]
     Store(#[from] StoreError),
-}
-
-/// How a drain ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
-    /// All work that was begun is finished and recorded.
-    Complete,
-    /// The grace was over with this many guarded requests unfinished, and their outcomes are recorded as unknown.
-    Marked(usize),
-    /// The abort came, or the store did not take it, with this many guarded requests and records unfinished.
-    Unfinished(usize),
 }
 
 impl App {
@@ -230,95 +213,7 @@ impl App {
     /// begun is finished. When the grace is over, what is unfinished is given up, and its outcome recorded as unknown. Ends
     /// after that, or when all is done, or at `abort`; what is unfinished then goes on for as long as the runtime does.
     pub async fn run(self, shutdown: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Drained {
-        let Self { guard, readiness, server, reloader, tls, work, listeners, admin, traces, .. } = self;
-        let (stop, accepting) = (CancellationToken::new(), TaskTracker::new());
-        let connections = server.connections().clone();
-        for (listener, how) in listeners.into_iter().zip(server.params().listeners.clone()) {
-            drop(accepting.spawn(server.clone().serve(listener, how, stop.clone())));
-        }
-        let ended = CancellationToken::new();
-        let _ended_with_run = ended.clone().drop_guard();
-        spawn_until(&ended, async move { guard.prune_forever().await });
-        spawn_until(&ended, sweep_forever(server.clone()));
-        server.proxy().health_checks().for_each(|check| spawn_until(&ended, check));
-        spawn_until(&ended, reloader.reload_forever(ended.clone()));
-        if let Some(tls) = tls {
-            spawn_until(&ended, tls.reload_forever());
-        }
-        if let Some((listener, admin)) = admin {
-            if let Some(tls) = admin.tls() {
-                spawn_until(&ended, Arc::clone(tls).reload_forever());
-            }
-            spawn_until(&ended, admin.serve(listener));
-        }
-
-        let exporting = traces.map(|traces| traces.export(&ended));
-
-        let mut abort = pin!(abort);
-        let unfinished =
-            || work.len() + usize::try_from(server.proxy().guarded_in_flight()).unwrap_or(usize::MAX);
-        tokio::select! {
-            () = shutdown => {}
-            () = &mut abort => return Drained::aborted(unfinished()),
-        }
-        readiness.drain();
-        let drain_delay = server.params().drain_delay;
-        if !drain_delay.is_zero() {
-            info!(?drain_delay, "not ready any more; requests are still welcome");
-            server.leave();
-            tokio::select! {
-                () = sleep(drain_delay) => {}
-                () = &mut abort => return Drained::aborted(unfinished()),
-            }
-        }
-        info!(connections = connections.len(), unfinished = unfinished(), "draining");
-        server.proxy().drain();
-        stop.cancel();
-        for tracker in [&accepting, &connections, &work] {
-            tracker.close();
-        }
-        let mut finished = pin!(async {
-            accepting.wait().await;
-            connections.wait().await;
-            work.wait().await;
-        });
-        let mut given_up = 0;
-        tokio::select! {
-            biased;
-            () = &mut finished => info!("drained"),
-            () = sleep(server.params().shutdown_grace) => {
-                given_up = unfinished();
-                warn!(connections = connections.len(), unfinished = given_up, "the grace is over: what is unfinished is given up");
-                server.proxy().background().give_up();
-                tokio::select! {
-                    _ = timeout(MARKING_TIMEOUT, &mut finished) => {}
-                    () = &mut abort => {}
-                }
-            }
-            () = &mut abort => {}
-        }
-        if let Some(exporting) = exporting {
-            tokio::select! {
-                () = exporting.finish() => {}
-                () = &mut abort => {}
-            }
-        }
-        match unfinished() {
-            // Streams that are not guarded may be cut: nothing was promised of them.
-            0 if given_up == 0 => Drained::Complete,
-            0 => {
-                warn!(unfinished = given_up, "what was given up is recorded as unknown");
-                Drained::Marked(given_up)
-            }
-            unfinished => Drained::Unfinished(unfinished),
-        }
-    }
-}
-
-impl Drained {
-    /// As it ends at `abort`, before what is unfinished was given up.
-    const fn aborted(unfinished: usize) -> Self {
-        if unfinished == 0 { Self::Complete } else { Self::Unfinished(unfinished) }
+        Running::begin(self).until(shutdown, abort).await
     }
 }
 
@@ -330,18 +225,4 @@ fn store_timeout(settings: &Settings) -> Duration {
     let largest = policies.map(|policy| policy.max_response_body_bytes).max().unwrap_or(0);
     let replicas = if params.wait_replicas > 0 { params.wait_timeout } else { Duration::ZERO };
     settings.guard.store_timeout + redis::transfer_time(largest) + replicas
-}
-
-/// Closes upstream connections that were idle for too long, again and again.
-async fn sweep_forever(server: Arc<Server>) {
-    loop {
-        sleep(SWEEP_INTERVAL).await;
-        server.proxy().sweep();
-    }
-}
-
-/// Runs `chore` in the background until `ended`. Nothing waits for it.
-fn spawn_until(ended: &CancellationToken, chore: impl Future<Output = ()> + Send + 'static) {
-    let ended = ended.clone();
-    drop(TaskTracker::new().spawn(async move { ended.run_until_cancelled(chore).await }));
 }

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub(super) use self::metrics::Metrics;
-use super::{spawn_until, store_timeout};
+use super::running::spawn_until;
+use super::store_timeout;
 use crate::config::{self, ConfigError, Contents, Loaded, Past, Settings};
 use crate::guard::Guard;
 use crate::proxy::Proxy;

@@ -223,6 +223,18 @@ async fn a_second_signal_ends_at_once_and_what_was_cut_off_is_not_run_again() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_a_process_whose_spans_nobody_takes_too() {
+    let (upstream, collector) = (Upstream::start().await, Upstream::start().await);
+    collector.always(|_| Reply::stall());
+    let traces = format!("[traces]\nendpoint = \"http://{}\"", collector.address());
+    let (mut proxy, _store) = start_as_process(&Config::before(&upstream).tables(&traces)).await;
+    let _client = stalled(&proxy, &upstream, "k").await;
+    begin_to_drain(&mut proxy).await;
+    proxy.abort();
+    assert_eq!(proxy.ended().await, Drained::Unfinished(1));
+}
+
+#[tokio::test]
 async fn a_stream_does_not_hold_up_the_end_beyond_the_grace() {
     let upstream = Upstream::start().await;
     let (mut proxy, _store) =
