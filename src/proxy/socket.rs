@@ -32,6 +32,9 @@ use tokio::time::{Sleep, sleep};
 
 use self::watch::Watch;
 
+/// Up to here what is to be written is copied to one place.
+const MAX_JOINED_BYTES: usize = 4096;
+
 /// The half that hyper owns. A peer that takes nothing for `max_stall` ends it.
 #[derive(Debug)]
 pub struct Socket {
@@ -123,10 +126,27 @@ impl Stream {
         }
     }
 
-    fn try_write_vectored(&self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    /// What is short is copied to one place: that costs less than to have the system read a list.
+    fn try_write_all(&self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        if let [data] = data {
+            return self.try_write(data);
+        }
+        if data.iter().map(|part| part.len()).sum::<usize>() > MAX_JOINED_BYTES {
+            return match self {
+                Self::Tcp(stream) => stream.try_write_vectored(data),
+                Self::Unix(stream) => stream.try_write_vectored(data),
+            };
+        }
+        let mut room = [MaybeUninit::uninit(); MAX_JOINED_BYTES];
+        let mut joined = ReadBuf::uninit(&mut room);
+        data.iter().for_each(|part| joined.put_slice(part));
+        self.try_write(joined.filled())
+    }
+
+    fn try_write(&self, data: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_write_vectored(data),
-            Self::Unix(stream) => stream.try_write_vectored(data),
+            Self::Tcp(stream) => stream.try_write(data),
+            Self::Unix(stream) => stream.try_write(data),
         }
     }
 }
@@ -310,7 +330,7 @@ impl AsyncWrite for Socket {
                 return self.poll_stall(cx);
             };
             ready?;
-            match self.line.stream.try_write_vectored(data) {
+            match self.line.stream.try_write_all(data) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => {
                     self.stall = None;
