@@ -307,7 +307,7 @@ fn one(key: &Value) -> String {
 fn table(keys: &[Value]) -> String {
     let line = |key: &Value| {
         let age = key.get("age_seconds").and_then(Value::as_f64).unwrap_or_default();
-        // Whatever stands there: it was the server's to say.
+        // The server may say any number: one that is no duration costs no table.
         let age = Duration::try_from_secs_f64(age.floor()).unwrap_or_default();
         let age = humantime::format_duration(age).to_string();
         format!("{}  {:9}  {age:>12}  {}\n", text(key, "id"), text(key, "state"), text(key, "cause"))
@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_age_that_is_none_costs_no_table() {
+    fn an_age_that_is_no_duration_is_shown_as_none() {
         for age in [json!(1e300), json!(-1.5), json!("old"), json!(null)] {
             let line = table(&[json!({ "id": "ab", "state": "completed", "age_seconds": age })]);
             assert_eq!(line, "ab  completed            0s\n", "{age}");

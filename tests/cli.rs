@@ -529,8 +529,10 @@ fn an_access_line_says_what_proxies_say_and_what_became_of_the_key() {
         assert_eq!(line["endpoint"].as_str(), endpoint.as_deref(), "{shown}");
         assert!(!shown.contains("4242"), "{shown}");
     }
-    let passed = proxy.answer(&post("/open", "k", "{\"amount\":10}"));
+    let bad = format!("traceparent: 00-{trace}-{}-01\r\nIdem", "0".repeat(16));
+    let passed = proxy.answer(&post("/open", "k", "{\"amount\":10}").replace("Idem", &bad));
     let line = proxy.access();
+    assert_eq!(line["trace_id"], Value::Null, "a field with no parent's id names no trace: {line}");
     let body = passed.split_once("\r\n\r\n").expect("a body").1;
     assert_eq!(
         (line["bytes_received"].as_u64(), line["outcome"].as_str()),

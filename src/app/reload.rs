@@ -125,12 +125,9 @@ impl Reloader {
 
     /// Whether what was read may be taken: nobody seems to be writing it.
     fn has_settled(&mut self, read: &Result<Contents, Reloaded>) -> bool {
-        match (&mut self.file, read) {
-            (Some(file), Ok(contents)) => file.has_settled(contents),
-            // It is for the reload to say what is wrong.
-            (_, Err(_)) => true,
-            (None, Ok(_)) => false,
-        }
+        // It is for the reload to say what is wrong.
+        let (Some(file), Ok(contents)) = (&mut self.file, read) else { return true };
+        file.has_settled(contents)
     }
 
     /// Takes what was read.
@@ -160,7 +157,8 @@ impl Reloader {
     async fn prepare(&self, read: Result<Contents, Reloaded>) -> Result<Prepared, Reloaded> {
         let (contents, file) = (read?, self.file.clone().ok_or(Reloaded::Impossible)?);
         let (in_force, past, proxy) = (self.in_force.clone(), self.past.clone(), self.server.proxy());
-        let prepared = spawn_blocking(move || prepare(contents, &file, (&in_force, &past), &proxy)).await;
+        let prepared = spawn_blocking(move || judge(contents, &file, (&in_force, &past), &proxy)).await;
+        // As in `read`.
         prepared.unwrap_or(Err(Reloaded::Impossible))
     }
 
@@ -207,7 +205,7 @@ impl Followed {
 }
 
 /// Judges what the file holds.
-fn prepare(
+fn judge(
     contents: Contents,
     file: &Followed,
     (in_force, past): (&Settings, &Past),

@@ -1,7 +1,7 @@
 //! A process that serves, and how it ends.
 //!
 //! Owns the order of the end: not ready, then no new connections, then what was begun is finished, and given up when the
-//! grace is over. What is guarded and unfinished then is recorded as unknown.
+//! grace is over. What is guarded and unfinished then is recorded as unknown. At last what is left of the traces is sent.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) struct Running {
     accepting: TaskTracker,
     work: TaskTracker,
     exporting: Option<Exporting>,
-    /// How much was unfinished when the grace was over.
+    /// How much was unfinished when the grace was over. Here, since an abort drops who finds it out.
     given_up: usize,
     /// What runs in the background ends with this.
     _ended: DropGuard,

@@ -52,7 +52,7 @@ impl Account {
         mut trace: Option<Box<RequestTrace>>,
     ) -> Self {
         if let (Some(line), Some(trace)) = (&mut line, &mut trace) {
-            line.trace_id = Some(trace.id());
+            line.trace_id = Some(trace.trace_id());
             trace.tally = line.tally.clone();
         }
         let (begun, outcome) = (Instant::now(), RequestOutcome::ClientGone);

@@ -32,7 +32,7 @@ use tokio::time::{Sleep, sleep};
 
 use self::watch::Watch;
 
-/// Up to here what is to be written is copied to one place.
+/// Several pieces of up to so many bytes in all are copied to one place, to be written at once.
 const MAX_JOINED_BYTES: usize = 4096;
 
 /// The half that hyper owns. A peer that takes nothing for `max_stall` ends it.
@@ -127,7 +127,7 @@ impl Stream {
     }
 
     /// What is short is copied to one place: that costs less than to have the system read a list.
-    fn try_write_all(&self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    fn try_write_vectored(&self, data: &[io::IoSlice<'_>]) -> io::Result<usize> {
         if let [data] = data {
             return self.try_write(data);
         }
@@ -330,7 +330,7 @@ impl AsyncWrite for Socket {
                 return self.poll_stall(cx);
             };
             ready?;
-            match self.line.stream.try_write_all(data) {
+            match self.line.stream.try_write_vectored(data) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => {
                     self.stall = None;
@@ -350,5 +350,38 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(self.line.stream.socket().shutdown(Shutdown::Write))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_arrive_whole_and_in_order_however_many_and_long() {
+        let short = |length| vec![b'x'; length];
+        for pieces in [
+            vec![],
+            vec![short(0)],
+            vec![short(1)],
+            vec![b"a".to_vec(), short(0), b"b".to_vec()],
+            vec![short(0), short(MAX_JOINED_BYTES)],
+            vec![b"a".to_vec(), short(MAX_JOINED_BYTES - 1)],
+            vec![b"a".to_vec(), short(MAX_JOINED_BYTES)],
+            vec![short(MAX_JOINED_BYTES + 1)],
+        ] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let (mut socket, _probe) = Socket::new(ours, Duration::from_mins(1));
+            let slices: Vec<_> = pieces.iter().map(|piece| io::IoSlice::new(piece)).collect();
+            let written = socket.write_vectored(&slices).await.unwrap();
+            assert_eq!(written, pieces.concat().len());
+            drop(socket);
+            drop(_probe);
+            let mut read = Vec::new();
+            theirs.read_to_end(&mut read).await.unwrap();
+            assert!(read == pieces.concat(), "{} of {written} bytes arrived", read.len());
+        }
     }
 }

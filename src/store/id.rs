@@ -22,3 +22,17 @@ impl RequestId {
         Some(Self::from_bytes(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_64_digits_in_lower_case_are_an_id() {
+        let hex = "0f".repeat(32);
+        assert_eq!(RequestId::from_hex(&hex), Some(RequestId::from_bytes([15; 32])));
+        for wrong in ["", &hex[1..], &format!("{hex}0"), &hex.to_uppercase(), &hex.replace('f', "g")] {
+            assert_eq!(RequestId::from_hex(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -93,7 +93,7 @@ async fn a_server_that_hangs_costs_no_more_than_the_deadline_and_nothing_is_sent
 #[tokio::test]
 async fn a_server_that_ends_and_comes_back_is_found_again_with_what_it_kept() {
     for make in Make::here() {
-        let mut server = Launch::of(make).appendonly().start().await;
+        let mut server = Launch::of(make).appendonly_unsynced().start().await;
         let upstream = Upstream::start().await;
         let way = Way::to_server(&server).with("watch_interval = \"1s\"");
         let (proxy, store) = way.start(&upstream).await;

@@ -92,7 +92,7 @@ async fn the_permissions_in_the_documentation_are_enough_and_none_of_them_is_nee
 
 #[tokio::test]
 async fn a_policy_that_changes_is_noticed_and_so_is_its_mend() {
-    let server = Launch::of(Make::Redis).appendonly().start().await;
+    let server = Launch::of(Make::Redis).appendonly_unsynced().start().await;
     let store = Way::to_server(&server).with(WATCHFUL).open();
     store.setup().await.unwrap();
     assert_eq!(store.troubles(), []);
@@ -120,7 +120,7 @@ async fn a_server_that_keeps_nothing_elsewhere_is_named_until_it_does() {
 #[tokio::test]
 async fn a_flushed_server_is_noticed_once_by_every_replica() {
     for make in Make::here() {
-        let server = Launch::of(make).appendonly().start().await;
+        let server = Launch::of(make).appendonly_unsynced().start().await;
         let way = Way::to_server(&server).with(WATCHFUL);
         let stores = [way.open(), way.open()];
         for store in &stores {
@@ -153,7 +153,7 @@ async fn looks(server: &Server) -> u64 {
 /// What scripts wrote is a transaction in the server's file, and read again as the default user's (redis/redis#14541).
 #[tokio::test]
 async fn a_server_that_drops_transactions_of_its_file_is_noticed() {
-    let mut server = Launch::of(Make::Redis).appendonly().start().await;
+    let mut server = Launch::of(Make::Redis).appendonly_unsynced().start().await;
     order(&server, &["ACL", "SETUSER", "default", "nocommands"]).await;
     order(&server, &["CONFIG", "REWRITE"]).await;
     let upstream = Upstream::start().await;
@@ -181,7 +181,7 @@ async fn one_server_of_a_cluster_that_forgets_is_noticed() {
 
 #[tokio::test]
 async fn a_server_out_of_reach_is_noticed_without_any_request() {
-    let mut server = Launch::of(Make::Redis).appendonly().start().await;
+    let mut server = Launch::of(Make::Redis).appendonly_unsynced().start().await;
     let upstream = Upstream::start().await;
     let relay = Relay::before(server.address()).await;
     let way = Way::to(relay.address()).with(WATCHFUL).store("ready_needs_store = true");

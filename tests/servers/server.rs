@@ -82,9 +82,14 @@ impl Launch {
         Self { make, lines: String::new(), encryption: Encryption::None, is_sentinel: false }
     }
 
-    /// What was acknowledged is there after a restart: the system has it, and it is servers that are killed here, never the
-    /// machine. Nothing waits for the disk, which may take longer than a proxy waits for its store.
+    /// What was acknowledged is on disk, and is there after a restart.
     pub fn appendonly(self) -> Self {
+        self.with("appendonly yes\nappendfsync always")
+    }
+
+    /// As `appendonly`, but that the system writes to disk when it likes, which is as good where servers are killed and the
+    /// machine is not: for who cannot wait for a slow disk. An answer that waits behind others may go before its record.
+    pub fn appendonly_unsynced(self) -> Self {
         self.with("appendonly yes\nappendfsync no")
     }
 

@@ -75,7 +75,7 @@ impl RequestTrace {
 
     /// The trace that the request belongs to.
     #[must_use]
-    pub const fn id(&self) -> TraceId {
+    pub const fn trace_id(&self) -> TraceId {
         self.trace_id
     }
 

@@ -5,10 +5,8 @@
 //! cache may not be asked whether a key is live; that is the table's matter.
 
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
@@ -32,7 +30,10 @@ pub(super) struct Answers {
     cache: Cache<Serial, Answer, BuildHasherDefault<Spread>>,
     max_bytes: u64,
     next_serial: AtomicU64,
-    evicted: Arc<AtomicU64>,
+    kept: AtomicU64,
+    dropped: AtomicU64,
+    /// As of the last time that it was asked for.
+    evicted: AtomicU64,
 }
 
 /// Spreads serial numbers over the cache. They are the store's own count, which nobody can steer, so a hash that withstands
@@ -42,20 +43,14 @@ struct Spread(u64);
 
 impl Answers {
     pub(super) fn new(max_bytes: u64) -> Self {
-        let evicted = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&evicted);
         let cache = Cache::builder()
             .max_capacity(max_bytes)
             .weigher(|_, answer| weight(answer))
             // moka's default policy would rather refuse a new answer than drop an old one.
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |_, _, cause| {
-                if cause == RemovalCause::Size {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-            })
             .build_with_hasher(BuildHasherDefault::default());
-        Self { cache, max_bytes, next_serial: AtomicU64::new(0), evicted }
+        let [next_serial, kept, dropped, evicted] = Default::default();
+        Self { cache, max_bytes, next_serial, kept, dropped, evicted }
     }
 
     /// Keeps an answer, and may let older ones go; `None` if it is heavier than all that may be kept.
@@ -66,6 +61,7 @@ impl Answers {
         }
         let serial = Serial::new(self.next_serial.fetch_add(1, Ordering::Relaxed));
         self.cache.insert(serial, answer.clone());
+        self.kept.fetch_add(1, Ordering::Release);
         if weight > self.max_bytes / LIGHT_PART {
             self.cache.run_pending_tasks();
         }
@@ -78,7 +74,11 @@ impl Answers {
     }
 
     pub(super) fn drop(&self, serial: Serial) {
-        self.cache.invalidate(&serial);
+        // Counted first: counted late, it would be taken for one that had to make room.
+        self.dropped.fetch_add(1, Ordering::Release);
+        if self.cache.remove(&serial).is_none() {
+            self.dropped.fetch_sub(1, Ordering::Release);
+        }
     }
 
     /// Does what moka has put off.
@@ -86,9 +86,15 @@ impl Answers {
         self.cache.run_pending_tasks();
     }
 
-    /// How many answers had to make room so far.
+    /// How many answers had to make room so far: those that are neither here nor were dropped. moka could tell of each, but
+    /// would take a lock for every answer that is kept. While answers come and go it may be a few short, and never goes back.
     pub(super) fn evicted(&self) -> u64 {
-        self.evicted.load(Ordering::Relaxed)
+        let kept = self.kept.load(Ordering::Acquire);
+        // What was kept until then is counted by moka after this.
+        self.tidy();
+        let accounted_for = self.cache.entry_count() + self.dropped.load(Ordering::Acquire);
+        let evicted = kept.saturating_sub(accounted_for);
+        self.evicted.fetch_max(evicted, Ordering::Relaxed).max(evicted)
     }
 
     /// What the kept answers weigh, as of the last tidying.
