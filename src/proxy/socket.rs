@@ -361,24 +361,23 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_arrive_whole_and_in_order_however_many_and_long() {
-        let short = |length| vec![b'x'; length];
+        let filler = |length| vec![b'x'; length];
         for pieces in [
             vec![],
-            vec![short(0)],
-            vec![short(1)],
-            vec![b"a".to_vec(), short(0), b"b".to_vec()],
-            vec![short(0), short(MAX_JOINED_BYTES)],
-            vec![b"a".to_vec(), short(MAX_JOINED_BYTES - 1)],
-            vec![b"a".to_vec(), short(MAX_JOINED_BYTES)],
-            vec![short(MAX_JOINED_BYTES + 1)],
+            vec![filler(0)],
+            vec![filler(1)],
+            vec![b"a".to_vec(), filler(0), b"b".to_vec()],
+            vec![filler(0), filler(MAX_JOINED_BYTES)],
+            vec![b"a".to_vec(), filler(MAX_JOINED_BYTES - 1)],
+            vec![b"a".to_vec(), filler(MAX_JOINED_BYTES)],
+            vec![filler(MAX_JOINED_BYTES + 1)],
         ] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let (mut socket, _probe) = Socket::new(ours, Duration::from_mins(1));
+            let (mut socket, probe) = Socket::new(ours, Duration::from_mins(1));
             let slices: Vec<_> = pieces.iter().map(|piece| io::IoSlice::new(piece)).collect();
             let written = socket.write_vectored(&slices).await.unwrap();
             assert_eq!(written, pieces.concat().len());
-            drop(socket);
-            drop(_probe);
+            drop((socket, probe));
             let mut read = Vec::new();
             theirs.read_to_end(&mut read).await.unwrap();
             assert!(read == pieces.concat(), "{} of {written} bytes arrived", read.len());
