@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use oncegate::store::Trouble;
-use tokio::net::TcpListener;
 
 use crate::harness::{
     Certificates, Config, DeadEndpoint, FaultyStore, Metrics, Operation, Proxy, Reply, Request, Upstream,
@@ -249,16 +248,10 @@ async fn every_metric_is_documented_and_every_documented_one_is_there() {
 async fn everything() -> (Certificates, Proxy) {
     let upstream = Upstream::start().await;
     let authority = Certificates::with_server();
-    let mut addresses = Vec::new();
-    for _ in 0..2 {
-        addresses
-            .push(TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address"));
-    }
     let listeners = format!(
-        "{}\n[[server.listeners]]\naddress = \"{}\"\ntls = false\n[[server.listeners]]\naddress = \"{}\"\n",
-        authority.toml(""),
-        addresses[0],
-        addresses[1]
+        "{}\n[[server.listeners]]\naddress = \"127.0.0.1:0\"\ntls = false\n\
+         [[server.listeners]]\naddress = \"127.0.0.2:0\"\n",
+        authority.toml("")
     );
     let observes = "name = \"observed\"\npath = \"/v1/observed\"\nmode = \"observe\"";
     let config = Config::before(&upstream).memory().route(observes);

@@ -8,8 +8,8 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n";
 
 async fn start(upstream: &Upstream, more: &str) -> Proxy {
-    let address = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let listener = format!("{more}\n[[server.listeners]]\naddress = \"{address}\"\nproxy_protocol = true\n");
+    let listener =
+        format!("{more}\n[[server.listeners]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\n");
     Config::before(upstream).only_listener().server(&listener).start().await
 }
 

@@ -257,18 +257,12 @@ async fn an_answer_that_breaks_off_does_not_look_whole() {
 async fn listeners_with_tls_and_without_stand_side_by_side() {
     let upstream = Upstream::start().await;
     let authority = Certificates::with_server();
-    let plain = free_address().await;
-    let server =
-        format!("{}\n[[server.listeners]]\naddress = \"{plain}\"\ntls = false\n", authority.toml(""));
+    let plain = "[[server.listeners]]\naddress = \"127.0.0.2:0\"\ntls = false\n";
+    let server = format!("{}\n{plain}", authority.toml(""));
     let proxy = Config::before(&upstream).server(&server).start().await;
     let stream = authority.connect(proxy.address(), "api.test", "h2", None).await.unwrap();
     let first = Http2Client::over(stream).await.request(&Request::charge("k")).await;
-    Client::connect(plain).await.request(&Request::charge("k")).await.expect_replay_of(&first);
-}
-
-/// An address that was free a moment ago.
-async fn free_address() -> std::net::SocketAddr {
-    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    Client::connect(proxy.addresses()[1]).await.request(&Request::charge("k")).await.expect_replay_of(&first);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::process::Running;
 use super::{eventually, tools};
+use crate::servers::free_address;
 
 /// A server that others made.
 #[derive(Debug)]
@@ -26,9 +27,7 @@ impl OtherServer {
     pub async fn nginx(asked: &str, server: impl FnOnce(SocketAddr) -> String) -> Self {
         tools();
         let folder = TempDir::new().expect("a folder");
-        // It was free a moment ago.
-        let address =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+        let address = free_address();
         let (path, server) = (folder.path().display(), server(address));
         let config = format!(
             "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log;\n\

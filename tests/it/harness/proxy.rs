@@ -18,7 +18,7 @@ use super::{Client, Config, Metrics, Request, Response, Upstream, aside, within}
 /// A running proxy. Dropping it ends it at once, and fails the test if anything in it panicked.
 #[derive(Debug)]
 pub struct Proxy {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     admin: SocketAddr,
     reload: Option<Reload>,
     shutdown: Option<oneshot::Sender<()>>,
@@ -35,8 +35,14 @@ impl Proxy {
         Config::before(upstream).start().await
     }
 
+    /// Where it listens first.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// Where it listens: `listen`, then `[[server.listeners]]`.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     pub fn admin_address(&self) -> SocketAddr {
@@ -44,7 +50,7 @@ impl Proxy {
     }
 
     pub async fn client(&self) -> Client {
-        Client::connect(self.address).await
+        Client::connect(self.address()).await
     }
 
     /// Sends a request on a connection of its own.
@@ -59,12 +65,12 @@ impl Proxy {
 
     /// Sends a request, again and again while it is in flight.
     pub async fn settled(&self, request: &Request) -> Response {
-        Client::settled(self.address, request).await
+        Client::settled(self.address(), request).await
     }
 
     /// Sends a request from a client of its own, beside the test.
     pub fn request_aside(&self, request: Request) -> JoinHandle<Response> {
-        let address = self.address;
+        let address = self.address();
         aside(async move { Client::connect(address).await.request(&request).await })
     }
 
@@ -179,16 +185,16 @@ impl Config {
             let drained = runtime.block_on(async move {
                 let app = config.build(Some(store)).await.unwrap_or_else(|error| panic!("{error}"));
                 started
-                    .send((app.addresses()[0], app.admin_address().expect("an admin listener")))
+                    .send((app.addresses().to_owned(), app.admin_address().expect("an admin listener")))
                     .expect("a test");
                 app.run(signal(shutdown_signal), signal(abort_signal)).await
             });
             runtime.shutdown_background();
             drained
         });
-        let (address, admin) = within("the proxy's start", starts).await.expect("the proxy starts");
+        let (addresses, admin) = within("the proxy's start", starts).await.expect("the proxy starts");
         Proxy {
-            address,
+            addresses,
             admin,
             reload: None,
             shutdown: Some(shutdown),
@@ -223,13 +229,13 @@ impl Config {
 }
 
 fn run(app: App) -> Proxy {
-    let address = app.addresses()[0];
+    let addresses = app.addresses().to_owned();
     let admin = app.admin_address().expect("an admin listener");
     let reload = Some(app.reload().clone());
     let (shutdown, shutdown_signal) = oneshot::channel::<()>();
     let (abort, abort_signal) = oneshot::channel::<()>();
     let running = aside(async move { app.run(signal(shutdown_signal), signal(abort_signal)).await });
-    Proxy { address, admin, reload, shutdown: Some(shutdown), abort: Some(abort), running: Some(running) }
+    Proxy { addresses, admin, reload, shutdown: Some(shutdown), abort: Some(abort), running: Some(running) }
 }
 
 impl Drop for Proxy {
