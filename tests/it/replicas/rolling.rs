@@ -54,13 +54,13 @@ async fn replicas_are_restarted_one_after_the_other_and_no_request_fails_or_runs
         .map(|seed| aside(work(balancer, Rng::new(seed), Arc::clone(&figures), Arc::clone(&is_over))))
         .collect();
     let begun = Instant::now();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         for replica in &mut replicas {
             // What a rollout waits for before it goes on.
             eventually("it is ready", async || is_ready(replica.admin()).await).await;
             sleep(2 * LOOKS_EVERY).await;
             replica.terminate();
-            eventually("it has ended", async || TcpStream::connect(replica.admin()).await.is_err()).await;
+            eventually("it has drained", async || times_drained(replica) > round).await;
             replica.restart().await;
         }
     }
@@ -87,10 +87,11 @@ async fn replicas_are_restarted_one_after_the_other_and_no_request_fails_or_runs
     );
     assert!(failures.is_empty() && twice.is_empty(), "{failures:#?}\n{twice:?}");
     assert_eq!(executions.len() as u64, operations, "each ran");
-    for replica in &replicas {
-        let ended_well = replica.log().matches("drained").count();
-        assert_eq!(ended_well, ROUNDS, "replica {}:\n{}", replica.number, replica.log());
-    }
+}
+
+/// How often it has ended with nothing left to do.
+fn times_drained(replica: &Replica) -> usize {
+    replica.log().matches("drained").count()
 }
 
 /// One client: one operation after the other, on a connection that it keeps for as long as it may, or on a new one each.
