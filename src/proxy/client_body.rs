@@ -4,7 +4,6 @@
 //! half an upload for a whole one.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::body::BodyError;
+use super::hush;
 use super::pace::Pace;
 use super::policy::Patience;
 use super::quota::Share;
@@ -55,7 +55,7 @@ impl ClientBody {
         if let Some(frame) = self.unread.as_mut().and_then(|unread| unread.frame()) {
             return Poll::Ready(Some(Ok(frame)));
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+        let Poll::Ready(frame) = hush::poll_frame(&mut self.incoming, cx) else {
             return self.pace.poll_too_slow(cx).map(|()| Some(Err(BodyError::TooSlow)));
         };
         Poll::Ready(match frame {

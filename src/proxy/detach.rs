@@ -3,12 +3,13 @@
 //! Guarded work runs in its client's own task for as long as the client is there, which spares it a task and two wake-ups;
 //! the moment nobody polls it any more, because the client left or got its reply, what is left of it goes on by itself.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::Receiver;
 use tokio::sync::oneshot::error::RecvError;
+use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -64,7 +65,8 @@ impl<T> Future for Detachable<T> {
         {
             self.work = Some(work);
         }
-        Pin::new(&mut self.reply).poll(cx)
+        // Only the work sends it, so that nobody else needs to be woken by it.
+        pin!(unconstrained(&mut self.reply)).poll(&mut Context::from_waker(Waker::noop()))
     }
 }
 

@@ -20,6 +20,7 @@ pub mod grpc;
 pub mod hashed_upload;
 pub mod headers;
 mod held;
+pub mod hush;
 mod identify;
 pub mod metrics;
 mod observe;

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant as StdInstant};
 use hyper::rt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::proxy::hush::OwnWaker;
+
 /// How long a connection waits for a head before it may rest.
 const REST_AFTER: Duration = Duration::from_millis(100);
 
@@ -29,6 +31,7 @@ pub(super) struct Deadline {
 pub(super) struct Alarm {
     deadline: Deadline,
     timer: Option<Pin<Box<Sleep>>>,
+    waker: OwnWaker,
     /// The deadline of a head that has begun, or that would not let the connection rest.
     restless: Option<Instant>,
 }
@@ -87,8 +90,8 @@ impl Drop for Due {
 impl rt::Sleep for Due {}
 
 impl Alarm {
-    pub(super) const fn new(deadline: Deadline) -> Self {
-        Self { deadline, timer: None, restless: None }
+    pub(super) fn new(deadline: Deadline) -> Self {
+        Self { deadline, timer: None, waker: OwnWaker::default(), restless: None }
     }
 
     /// Drives the connection, which looks at its clock when the alarm rings. `None`: it waits for a head, of which nothing
@@ -100,7 +103,7 @@ impl Alarm {
     ) -> Option<T> {
         poll_fn(|cx| {
             loop {
-                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                if let Poll::Ready(ended) = connection.as_mut().poll(&mut self.waker.context(cx)) {
                     return Poll::Ready(Some(ended));
                 }
                 let deadline = ready!(self.poll(cx));

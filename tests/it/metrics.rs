@@ -190,6 +190,18 @@ async fn an_endpoint_that_is_passed_over_shows() {
 }
 
 #[tokio::test]
+async fn a_connection_that_its_upstream_closes_is_let_go() {
+    let upstream = Upstream::start().await;
+    let proxy = Config::before(&upstream).upstream("idle_timeout = \"10m\"").start().await;
+    let open =
+        format!("oncegate_upstream_connections{{upstream=\"legacy\",endpoint=\"{}\"}}", upstream.address());
+    proxy.charge("k").await.expect_status(201);
+    assert_eq!(proxy.metrics().await.value(&open), 1.0);
+    upstream.close_idle_connections();
+    eventually("it is closed", async || proxy.metrics().await.value(&open) == 0.0).await;
+}
+
+#[tokio::test]
 async fn the_page_passes_promtool_without_a_word() {
     let (authority, proxy) = everything().await;
     let page = proxy.metrics().await;

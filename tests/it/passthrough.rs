@@ -1,6 +1,10 @@
 //! What is not guarded streams through untouched and unbuffered.
 
-use crate::harness::{Config, Proxy, Reply, Request, Upstream, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::harness::{Config, Proxy, Reply, Request, Upstream, aside, eventually, within};
 
 #[tokio::test]
 async fn the_same_post_runs_as_often_as_it_is_sent() {
@@ -288,6 +292,42 @@ async fn an_answer_before_the_upload_is_through_comes_at_once() {
     let mut client = proxy.client().await;
     client.send_bytes(Request::post("/upload").field("Content-Length", "10").bytes()).await;
     assert_eq!(client.response().await.expect_status(401).text(), "not you");
+}
+
+/// More than the buffers on the way take.
+const LARGE: usize = 48 << 20;
+
+#[tokio::test]
+async fn an_upload_goes_on_beside_an_early_answer_that_nobody_reads() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Config::before_endpoints([listener.local_addr().unwrap()]).start().await;
+    let (uploaded, whole) = oneshot::channel();
+    drop(aside(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (mut reader, mut writer) = stream.into_split();
+        // The beginning of the request.
+        let begun = reader.read(&mut [0; 1024]).await.unwrap();
+        drop(aside(async move {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+            writer.write_all(&[head.into_bytes(), vec![b'a'; LARGE]].concat()).await.unwrap_or(());
+            std::future::pending::<()>().await;
+        }));
+        let mut read = begun;
+        let mut buffer = vec![0; 64 << 10];
+        while read < LARGE {
+            read += reader.read(&mut buffer).await.unwrap();
+        }
+        uploaded.send(()).unwrap();
+    }));
+    let mut client = proxy.client().await;
+    let upload = Request::post("/upload").body(vec![b'x'; LARGE]);
+    client.send_bytes(upload.head_bytes()).await;
+    client.read_until("\r\n\r\n").await;
+    let sent = async {
+        client.send_bytes(vec![b'x'; LARGE]).await;
+        whole.await.unwrap();
+    };
+    within("the whole upload", sent).await;
 }
 
 #[tokio::test]

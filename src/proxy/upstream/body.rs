@@ -12,6 +12,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::balance::InFlight;
 use super::endpoint::Connection;
+use crate::proxy::hush;
 
 /// A response body. At its end the connection goes back to the pool; dropped early, the connection is closed, or the stream
 /// on it is.
@@ -83,7 +84,7 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+        let Poll::Ready(frame) = hush::poll_frame(&mut self.incoming, cx) else {
             return self.poll_silence(cx).map(|()| Some(Err(ResponseError::Silent)));
         };
         self.silence = None;

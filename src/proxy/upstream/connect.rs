@@ -24,6 +24,7 @@ use super::pool;
 use super::tls::Tls;
 use super::{HYPER_MAX_HEADERS, hyper_buffer_bytes};
 use crate::idempotency::NotSentCause;
+use crate::proxy::hush;
 use crate::proxy::policy::{self, Address, Protocol};
 use crate::proxy::socket::{Probe, Socket, Stream};
 
@@ -136,7 +137,7 @@ impl Connector {
         let handshake = self.http1.handshake(stream).await;
         let (sender, connection) = handshake.map_err(|_| NotSentCause::ConnectFailed)?;
         let driven = async move {
-            if let Err(error) = connection.with_upgrades().await {
+            if let Err(error) = hush::driven(connection.with_upgrades()).await {
                 debug!(%error, "a connection to an upstream ended");
             }
         };
