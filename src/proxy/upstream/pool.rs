@@ -59,9 +59,10 @@ impl Pool {
     /// The connection that was idle for the shortest time, if `reuse` permits. Connections that still end their last exchange
     /// are passed over.
     pub(super) fn take(&self, reuse: Reuse) -> Option<Connection> {
+        let now = Instant::now();
         loop {
-            let Idle { connection, since, .. } = self.latest_ready(reuse.max_idle)?;
-            let idle = since.elapsed();
+            let Idle { connection, since, .. } = self.latest_ready(reuse.max_idle, now)?;
+            let idle = now.duration_since(since);
             // Looked at outside the lock: it is a system call.
             if idle < reuse.trusted_idle || connection.probe.is_quiet() {
                 return Some(Connection { is_stale: idle >= STALE_IDLE, ..connection });
@@ -95,8 +96,7 @@ impl Pool {
         self.lock().retain(|idle| idle.until > now && !idle.connection.sender.is_closed());
     }
 
-    fn latest_ready(&self, max_idle: Duration) -> Option<Idle> {
-        let now = Instant::now();
+    fn latest_ready(&self, max_idle: Duration, now: Instant) -> Option<Idle> {
         let mut idle = self.lock();
         let mut index = idle.len();
         while let Some(latest) = index.checked_sub(1).and_then(|below| idle.get(below)) {
