@@ -5,7 +5,7 @@
 //! A row is void if any answer was not 2xx, a connection broke, or the back end was not called as often as the
 //! row's name says: a benchmark of errors is none.
 //!
-//! Settings, from the environment: `BENCH_ROUNDS` (5; 0 measures memory only), `BENCH_SECONDS` (3, for each row in each
+//! Settings, from the environment: `BENCH_ROUNDS` (9; 0 measures memory only), `BENCH_SECONDS` (2, for each row in each
 //! round), `BENCH_ANSWERS` (100000, stored to measure memory), `BENCH_CONNECTIONS` (10000, left idle to measure theirs),
 //! `BENCH_REDIS_ONLY` (0; 1 measures the rows of the Redis store, and the memory store's that they are compared with).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table and the progress are the output")]
@@ -30,7 +30,7 @@ use report::{Idle, Memory, Report, Sample};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Everything is over after this time, whatever hangs.
-const MAX_RUN: Duration = Duration::from_secs(10 * 60);
+const MAX_RUN: Duration = Duration::from_secs(15 * 60);
 const WARM_UP_SECONDS: u64 = 1;
 const FILL_STEP_SECONDS: u64 = 1;
 const MAX_FILL_STEPS: u64 = 60;
@@ -62,8 +62,8 @@ fn main() -> ExitCode {
 fn bench() -> Result<bool> {
     process::stop_on_signals()?;
     process::stop_after(MAX_RUN);
-    let rounds = setting("BENCH_ROUNDS", 5)?;
-    let seconds = setting("BENCH_SECONDS", 3)?.max(1);
+    let rounds = setting("BENCH_ROUNDS", 9)?;
+    let seconds = setting("BENCH_SECONDS", 2)?.max(1);
     let answers = setting("BENCH_ANSWERS", 100_000)?;
     let connections = setting("BENCH_CONNECTIONS", 10_000)?;
     let only_redis = setting("BENCH_REDIS_ONLY", 0)? > 0;
