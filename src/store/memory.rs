@@ -197,9 +197,10 @@ impl MemoryStore {
         (id, owner): (&RequestId, Owner),
         (outcome, answer): (&Outcome, Option<Serial>),
         fingerprint: Option<Fingerprint>,
-        (now, expires_at): (Millis, Millis),
+        ttl: Duration,
     ) -> Option<Millis> {
         let mut shard = self.shard(id);
+        let (now, expires_at) = self.clock.now_and_after(ttl);
         let (Transition::Apply, _) = self.judge(&shard, id, owner, outcome, now)? else { return None };
         shard.change(id, now, |standing| standing.settle(outcome, fingerprint, answer, now, expires_at))?;
         shard.wake(id);
@@ -278,15 +279,17 @@ impl Store for MemoryStore {
     ) -> Result<Update, StoreError> {
         // Judged twice: an answer that comes too late must not push others out, and the cache may have to do its
         // maintenance when one is put in, which should not hold up a shard.
-        let now_and_end = self.clock.now_and_after(ttl);
-        let judged = self.judge(&self.shard(id), id, owner, outcome, now_and_end.0);
+        let judged = {
+            let shard = self.shard(id);
+            self.judge(&shard, id, owner, outcome, self.clock.now())
+        };
         let expires_at = match judged {
             Some((Transition::Apply, _)) => {
                 let answer = match outcome {
                     Outcome::Completed(answer) => self.answers.keep(answer),
                     Outcome::NotRetained { .. } | Outcome::Unknown(_) => None,
                 };
-                let applied = self.apply((id, owner), (outcome, answer), fingerprint, now_and_end);
+                let applied = self.apply((id, owner), (outcome, answer), fingerprint, ttl);
                 if let (None, Some(unused)) = (applied, answer) {
                     self.answers.drop(unused);
                 }

@@ -212,8 +212,7 @@ async fn an_outcome_is_judged_again_after_its_answer_was_kept() {
         store.update(&id(1), owner, &outcome, None, MINUTE).await.unwrap(),
         Update::Applied { .. }
     ));
-    let now_and_end = store.clock.now_and_after(MINUTE);
-    assert_eq!(store.apply((&id(1), owner), (&Outcome::Completed(late), kept), None, now_and_end), None);
+    assert_eq!(store.apply((&id(1), owner), (&Outcome::Completed(late), kept), None, MINUTE), None);
     assert_eq!(state(&store, 1).await, Some(State::Completed { status: 201, answer: Some(answer(100)) }));
 }
 
