@@ -1,8 +1,9 @@
 //! Wake-ups that are good for nothing.
 //!
-//! hyper wakes whoever drives a connection each time a frame of a body is taken from it. After the last frame there is nothing
-//! left to do, and mostly the taker is the driver: each request would have its connection polled once more. Only what is woken
-//! by the taking itself, on its thread, is held back: nothing else that happens to the connection can be missed.
+//! hyper wakes whoever drives an HTTP/1.1 connection each time a frame of a body is taken from it. After the last frame of a
+//! body of known length there is nothing left to do: each request would have its connections polled once more. Only what is
+//! woken on the taker's thread while it takes that frame is held back. That is the taking itself, or a wake-up of the taker,
+//! who has the frame and needs none: nothing else that happens to the connection can be missed.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -65,7 +66,7 @@ pub async fn driven<T>(work: impl Future<Output = T>) -> T {
 pub fn poll_frame(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
     let (frame, driver) = taking(|| Pin::new(&mut *body).poll_frame(cx));
     // After the last frame it has nothing to do.
-    if let Some(driver) = driver.filter(|_| !body.is_end_stream()) {
+    if let Some(driver) = driver.filter(|_| frame.is_pending() || !body.is_end_stream()) {
         driver.wake();
     }
     frame
@@ -120,6 +121,15 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
+    use http::Request;
+    use http_body_util::Empty;
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::join;
+    use tokio::task::yield_now;
+    use tokio_util::task::TaskTracker;
+
     use super::*;
 
     /// A task that is never polled.
@@ -146,6 +156,40 @@ mod tests {
         let waker = Waker::from(task.clone());
         let own = OwnWaker::default().context(&Context::from_waker(&waker)).waker().clone();
         (task, own)
+    }
+
+    /// How often a connection is driven after a frame was taken of an answer of ten bytes, `sent` of which are there.
+    async fn driven_after_taking(sent: &str) -> usize {
+        let (ours, mut theirs) = duplex(1024);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await.unwrap();
+        let driven_count = Arc::new(AtomicUsize::new(0));
+        let count = driven_count.clone();
+        drop(TaskTracker::new().spawn(async move {
+            let mut connection = pin!(connection);
+            let counted = poll_fn(|cx| {
+                count.fetch_add(1, Ordering::SeqCst);
+                connection.as_mut().poll(cx)
+            });
+            driven(counted).await
+        }));
+        let asked = sender.send_request(Request::new(Empty::<Bytes>::new()));
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{sent}");
+        let answering = async {
+            theirs.read_u8().await.unwrap();
+            theirs.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let (response, ()) = join!(asked, answering);
+        let mut body = response.unwrap().into_body();
+        let before = driven_count.load(Ordering::SeqCst);
+        let frame = poll_fn(|cx| poll_frame(&mut body, cx)).await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), sent);
+        yield_now().await;
+        driven_count.load(Ordering::SeqCst) - before
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_not_driven_because_its_last_frame_was_taken() {
+        assert_eq!((driven_after_taking("0123456789").await, driven_after_taking("01234").await), (0, 1));
     }
 
     #[test]
