@@ -6,7 +6,7 @@
 //! ```text
 //! version u8 · status u16 · head length u32 · body length u32 · head · body · trailers (the rest)
 //! field: name · value                                                                   (all little endian)
-//! name:  index u8 in NAMES, or 255 · length u8 · bytes
+//! name:  index u8 in USUAL_NAMES, or 255 · length u8 · bytes
 //! value: length u8 up to 253 · bytes, or 254 · seconds since 1970 u32, or 255 · length u16 · bytes
 //! ```
 
@@ -33,8 +33,17 @@ pub enum AnswerError {
     TooLong,
 }
 
+/// The name of a kept field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldName<'a> {
+    /// The one with this index in [`USUAL_NAMES`].
+    Usual(usize),
+    /// Any other, in lower case.
+    Literal(&'a str),
+}
+
 /// Fields that most answers carry. Kept answers name them by index: append only.
-const NAMES: [&str; 32] = [
+pub const USUAL_NAMES: [&str; 32] = [
     "content-type",
     "date",
     "server",
@@ -70,7 +79,7 @@ const NAMES: [&str; 32] = [
 ];
 
 const VERSION: u8 = 1;
-/// A name that is not in [`NAMES`].
+/// A name that is not in [`USUAL_NAMES`].
 const LITERAL: u8 = 255;
 /// A value that is a date (RFC 9110 §5.6.7) in the one form in which dates are written.
 const DATE: u8 = 254;
@@ -138,7 +147,7 @@ impl Answer {
     }
 
     /// The fields of the head, in order.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
+    pub fn fields(&self) -> impl Iterator<Item = (FieldName<'_>, Cow<'_, [u8]>)> {
         Fields(self.0.get(PREFIX..self.body_range().start).unwrap_or_default())
     }
 
@@ -156,7 +165,7 @@ impl Answer {
     }
 
     /// The trailers, in order.
-    pub fn trailers(&self) -> impl Iterator<Item = (&str, Cow<'_, [u8]>)> {
+    pub fn trailers(&self) -> impl Iterator<Item = (FieldName<'_>, Cow<'_, [u8]>)> {
         Fields(self.0.get(self.body_range().end..).unwrap_or_default())
     }
 
@@ -186,7 +195,7 @@ fn write_fields<'a>(
     out: &mut Vec<u8>,
 ) -> Result<(), AnswerError> {
     for (name, value) in fields {
-        match (0u8..).zip(NAMES).find(|(_, known)| *known == name) {
+        match (0u8..).zip(USUAL_NAMES).find(|(_, known)| *known == name) {
             Some((index, _)) => out.push(index),
             None => {
                 out.push(LITERAL);
@@ -217,13 +226,16 @@ fn write_value(value: &[u8], out: &mut Vec<u8>) -> Result<(), AnswerError> {
     Ok(())
 }
 
-/// The date that `value` is, if it would be written again as it stands here.
+/// The date that `value` is, if it would be written again as it stands here: of the forms that are read, and only with the
+/// right day of the week, one alone is so long and ends so.
 fn seconds(value: &[u8]) -> Option<u32> {
     const LENGTH: usize = "Tue, 15 Nov 1994 08:12:31 GMT".len();
-    let text = (value.len() == LENGTH).then(|| std::str::from_utf8(value).ok())??;
+    if value.len() != LENGTH || !value.ends_with(b" GMT") {
+        return None;
+    }
+    let text = std::str::from_utf8(value).ok()?;
     let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    let seconds = u32::try_from(since.as_secs()).ok()?;
-    (date(seconds) == text).then_some(seconds)
+    u32::try_from(since.as_secs()).ok()
 }
 
 fn date(seconds: u32) -> String {
@@ -233,17 +245,21 @@ fn date(seconds: u32) -> String {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = (&'a str, Cow<'a, [u8]>);
+    type Item = (FieldName<'a>, Cow<'a, [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let (index, rest) = self.0.split_first()?;
-        let (name, rest) = if *index == LITERAL {
-            let (length, rest) = rest.split_first()?;
-            let (name, rest) = rest.split_at_checked(usize::from(*length))?;
-            (std::str::from_utf8(name).ok()?, rest)
-        } else {
-            (*NAMES.get(usize::from(*index))?, rest)
+        let (name, rest) = match *index {
+            LITERAL => {
+                let (length, rest) = rest.split_first()?;
+                let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+                (FieldName::Literal(std::str::from_utf8(name).ok()?), rest)
+            }
+            index => (FieldName::Usual(usize::from(index)), rest),
         };
+        if matches!(name, FieldName::Usual(index) if index >= USUAL_NAMES.len()) {
+            return None;
+        }
         let (tag, rest) = rest.split_first()?;
         let (value, rest) = match *tag {
             DATE => {
@@ -280,12 +296,17 @@ mod tests {
         Answer::new(status, refs(fields), body, refs(trailers)).unwrap()
     }
 
-    fn owned<'a>(fields: impl Iterator<Item = (&'a str, Cow<'a, [u8]>)>) -> Vec<Field> {
-        fields.map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
+    fn owned<'a>(fields: impl Iterator<Item = (FieldName<'a>, Cow<'a, [u8]>)>) -> Vec<Field> {
+        let name = |name| match name {
+            FieldName::Usual(index) => USUAL_NAMES[index],
+            FieldName::Literal(name) => name,
+        };
+        fields.map(|(kept, value)| (name(kept).to_owned(), value.to_vec())).collect()
     }
 
     fn fields() -> impl Strategy<Value = Vec<Field>> {
-        let name = prop_oneof!["[a-z-]{1,20}", prop::sample::select(NAMES.to_vec()).prop_map(str::to_owned)];
+        let name =
+            prop_oneof!["[a-z-]{1,20}", prop::sample::select(USUAL_NAMES.to_vec()).prop_map(str::to_owned)];
         let date = any::<u32>().prop_map(|seconds| date(seconds).into_bytes());
         let value = prop_oneof![prop::collection::vec(any::<u8>(), 0..300), date];
         prop::collection::vec((name, value), 0..6)
@@ -302,6 +323,14 @@ mod tests {
             prop_assert_eq!(owned(answer.fields()), head);
             prop_assert_eq!(answer.body(), body);
             prop_assert_eq!(owned(answer.trailers()), tail);
+        }
+
+        #[test]
+        fn what_looks_like_a_date_comes_out_as_it_went_in(
+            value in "(Mon|Tue|Sun|Sat| Sa|Sunday)[, ][ -]?[0-9 ]{1,2}[ -](Jan|Feb|Nov|nov)[ -](19|20|0)[0-9]{1,3} [0-2][0-9]:[0-6][0-9]:[0-6][0-9] GMT",
+        ) {
+            let head = vec![("date".to_owned(), value.into_bytes())];
+            prop_assert_eq!(owned(build(200, &head, b"", &[]).fields()), head);
         }
 
         #[test]
@@ -333,6 +362,12 @@ mod tests {
             ("Mon, 15 Nov 1994 08:12:31 GMT", 31),
             ("Tuesday, 15-Nov-94 08:12:31 GMT", 33),
             ("Thu, 15 Nov 1894 08:12:31 GMT", 31),
+            ("Tue, 15 Nov 1994 08:12:60 GMT", 31),
+            ("Tue, 31 Nov 1994 08:12:31 GMT", 31),
+            ("tue, 15 nov 1994 08:12:31 GMT", 31),
+            ("Tue, 15 Nov 1994 08:12:31 UTC", 31),
+            ("  Tue Nov 15 08:12:31 1994   ", 31),
+            ("Mon, 06-Nov-94 08:12:31   GMT", 31),
         ] {
             let kept = build(200, &[("date".to_owned(), value.as_bytes().to_vec())], b"", &[]);
             assert_eq!(kept.as_bytes().len() - PREFIX, taken, "{value}");

@@ -46,7 +46,7 @@ mod outcome;
 mod request_id;
 mod verdict;
 
-pub use answer::{Answer, AnswerError};
+pub use answer::{Answer, AnswerError, FieldName, USUAL_NAMES};
 pub use caller::{CallerHash, CallerHasher, unstable_authorization};
 pub use canonical_json::{JsonError, Selection};
 pub use entry::{CallerShare, Claim, Entry, Owner, State, UnknownCause};

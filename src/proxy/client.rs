@@ -1,11 +1,9 @@
 //! Who sent a request, and the connection it came by.
 
-use std::net::IpAddr;
-
 use http::Version;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::forwarded::Trust;
+use super::forwarded::{Peer, Trust};
 use super::headers::Received;
 use super::quota::{Quota, Share};
 use super::socket::Probe;
@@ -16,8 +14,8 @@ const DEFAULT_PORTS: [u16; 2] = [80, 443];
 /// One connection of a client, shared by its requests.
 #[derive(Debug)]
 pub struct Client {
-    /// The client's address.
-    pub address: IpAddr,
+    /// The client: the other end of the connection, or whom the PROXY header names.
+    pub peer: Peer,
     /// The socket.
     pub connection: Probe,
     /// Its place among the connections, which a tunnel keeps.
@@ -43,10 +41,10 @@ pub struct Tls {
 impl Client {
     /// How a request of this `version` came, and whether it comes from a proxy that is believed.
     #[must_use]
-    pub fn received(&self, version: Version, trust: &Trust) -> Received {
+    pub fn received(&self, version: Version, trust: &Trust) -> Received<'_> {
         Received {
-            from: self.address,
-            is_trusted: trust.covers(self.address),
+            from: &self.peer,
+            is_trusted: trust.covers(self.peer.address()),
             over_tls: self.tls.is_some(),
             version,
         }

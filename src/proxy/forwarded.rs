@@ -65,27 +65,50 @@ impl Trust {
     }
 }
 
+/// The other end of a connection, spelled once for all of its requests.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    address: IpAddr,
+    spelled: HeaderValue,
+}
+
+impl Peer {
+    /// The peer that has this address.
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        let canonical = address.to_canonical();
+        let spelled = HeaderValue::try_from(canonical.to_string());
+        // As RFC 7239 §6.3 has it, though every address can be written.
+        Self { address, spelled: spelled.unwrap_or_else(|_| HeaderValue::from_static("unknown")) }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
 /// Writes what the upstream is told of the client. What came of it from a peer that is not trusted is dropped.
-pub fn tell(headers: &mut HeaderMap, received: &Received) {
-    if !received.is_trusted {
+pub fn tell(headers: &mut HeaderMap, received: &Received<'_>) {
+    let Received { from, is_trusted, .. } = *received;
+    if !is_trusted {
         forget(headers);
     }
-    let peer = received.from.to_canonical();
-    let scheme = if received.over_tls { "https" } else { "http" };
-    let chain = received.is_trusted.then(|| chain(headers)).flatten();
-    let chain = chain.map_or_else(|| peer.to_string(), |chain| format!("{chain}, {peer}"));
-    if let Ok(chain) = HeaderValue::try_from(chain) {
-        headers.insert(X_FORWARDED_FOR, chain);
-    }
-    if headers.contains_key(FORWARDED)
+    let is_said = |headers: &HeaderMap, name: &HeaderName| is_trusted && headers.contains_key(name);
+    let (peer, scheme) = (from.address.to_canonical(), if received.over_tls { "https" } else { "http" });
+    let chain = is_trusted.then(|| chain(headers)).flatten();
+    let chain = chain.and_then(|chain| HeaderValue::try_from(format!("{chain}, {peer}")).ok());
+    headers.insert(X_FORWARDED_FOR, chain.unwrap_or_else(|| from.spelled.clone()));
+    if is_said(headers, &FORWARDED)
         && let Ok(element) = HeaderValue::try_from(element(peer, scheme))
     {
         headers.append(FORWARDED, element);
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
+    if !is_said(headers, &X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
-    if !headers.contains_key(X_FORWARDED_HOST)
+    if !is_said(headers, &X_FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()
     {
         headers.insert(X_FORWARDED_HOST, host);
@@ -180,8 +203,11 @@ mod tests {
         }
     }
 
-    fn received(from: &str, is_trusted: bool, over_tls: bool) -> Received {
-        Received { from: from.parse().unwrap(), is_trusted, over_tls, version: http::Version::HTTP_11 }
+    fn told(from: &str, is_trusted: bool, over_tls: bool, said: &[(&'static str, &str)]) -> Vec<String> {
+        let (mut headers, peer) = (fields(said), Peer::new(from.parse().unwrap()));
+        let received = Received { from: &peer, is_trusted, over_tls, version: http::Version::HTTP_11 };
+        tell(&mut headers, &received);
+        spelled(&headers)
     }
 
     const SAID: [(&str, &str); 8] = [
@@ -197,22 +223,18 @@ mod tests {
 
     #[test]
     fn what_an_untrusted_peer_says_is_written_anew() {
-        let mut headers = fields(&SAID);
-        tell(&mut headers, &received("::ffff:192.0.2.1", false, true));
-        let told = [
+        let expected = [
             "host: api.test",
             "x-forwarded-for: 192.0.2.1",
             "x-forwarded-host: api.test",
             "x-forwarded-proto: https",
         ];
-        assert_eq!(spelled(&headers), told);
+        assert_eq!(told("::ffff:192.0.2.1", false, true, &SAID), expected);
     }
 
     #[test]
     fn what_a_trusted_peer_says_is_kept_and_continued() {
-        let mut headers = fields(&SAID);
-        tell(&mut headers, &received("2001:db8::1", true, false));
-        let told = [
+        let expected = [
             "forwarded: for=\"[2001:db8::1]\";proto=http",
             "forwarded: for=6.6.6.6;proto=https",
             "host: api.test",
@@ -222,19 +244,17 @@ mod tests {
             "x-forwarded-proto: https",
             "x-real-ip: 6.6.6.6",
         ];
-        assert_eq!(spelled(&headers), told);
+        assert_eq!(told("2001:db8::1", true, false, &SAID), expected);
     }
 
     #[test]
     fn what_a_trusted_peer_does_not_say_is_said_here() {
-        let mut headers = fields(&[("host", "api.test")]);
-        tell(&mut headers, &received("10.0.0.1", true, false));
-        let told = [
+        let expected = [
             "host: api.test",
             "x-forwarded-for: 10.0.0.1",
             "x-forwarded-host: api.test",
             "x-forwarded-proto: http",
         ];
-        assert_eq!(spelled(&headers), told);
+        assert_eq!(told("10.0.0.1", true, false, &[("host", "api.test")]), expected);
     }
 }

@@ -5,7 +5,6 @@
 //! that.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use http::Version;
 use http::header::{
@@ -13,7 +12,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 
-use super::forwarded::{self, X_FORWARDED, X_REAL_IP};
+use super::forwarded::{self, Peer, X_FORWARDED, X_REAL_IP};
 use super::policy::HeaderChanges;
 
 /// Names this proxy in `Via` and `Proxy-Status`.
@@ -37,9 +36,9 @@ pub(super) fn method_overrides(headers: &HeaderMap) -> &'static [HeaderName] {
 
 /// How a request came here.
 #[derive(Clone, Copy, Debug)]
-pub struct Received {
-    /// The client's address: the other end of its connection.
-    pub from: IpAddr,
+pub struct Received<'a> {
+    /// The client: the other end of its connection.
+    pub from: &'a Peer,
     /// Whether what it says of its own clients is believed.
     pub is_trusted: bool,
     /// Whether it came over TLS.
@@ -110,13 +109,13 @@ pub fn upgrade(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> {
 /// Makes a client's fields those of the request to the upstream. `upgrade` is the protocol that may pass.
 pub fn to_upstream(
     headers: &mut HeaderMap,
-    received: &Received,
+    received: &Received<'_>,
     upgrade: Option<HeaderValue>,
     protected: &Protected,
 ) {
     let wants_trailers = tokens(headers, &TE).any(|token| token == "trailers");
-    strip_connection_fields(headers, protected);
-    remove_if(headers, |name| name == EXPECT.as_str() || PATH_OVERRIDES.iter().any(|own| own == name));
+    let never_passes = |name: &str| name == EXPECT.as_str() || PATH_OVERRIDES.iter().any(|own| own == name);
+    strip(headers, protected, never_passes);
     match upgrade {
         Some(protocol) => {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -134,7 +133,7 @@ pub fn to_upstream(
 
 /// Makes an upstream's fields those of the answer to the client. Lengths are left out where the body tells its own.
 pub fn to_client(headers: &mut HeaderMap, keep_length: bool, protected: &Protected) {
-    strip_connection_fields(headers, protected);
+    strip(headers, protected, |_| false);
     if !keep_length {
         headers.remove(CONTENT_LENGTH);
     }
@@ -164,9 +163,9 @@ pub(super) fn remove_if(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bo
     }
 }
 
-/// Connection fields and what `Connection` names. What must not be removed stays: a response's nomination of it is ignored,
+/// Removes connection fields, what `Connection` names, and what `never_passes`. What must not be removed stays: a response's nomination of it is ignored,
 /// a request's was refused before.
-fn strip_connection_fields(headers: &mut HeaderMap, protected: &Protected) {
+fn strip(headers: &mut HeaderMap, protected: &Protected, never_passes: impl Fn(&str) -> bool) {
     if headers.contains_key(CONNECTION) {
         let nominated: Vec<String> = tokens(headers, &CONNECTION).collect();
         for name in nominated {
@@ -186,7 +185,7 @@ fn strip_connection_fields(headers: &mut HeaderMap, protected: &Protected) {
                 | "te"
                 | "transfer-encoding"
                 | "upgrade"
-        )
+        ) || never_passes(name)
     });
 }
 
@@ -227,7 +226,7 @@ mod tests {
             ("accept", "*/*"),
         ]);
         let received = Received {
-            from: "::ffff:10.1.2.3".parse().unwrap(),
+            from: &Peer::new("::ffff:10.1.2.3".parse().unwrap()),
             is_trusted: false,
             over_tls: false,
             version: Version::HTTP_11,

@@ -176,13 +176,13 @@ impl Proxy {
         protocol: Protocol,
     ) -> Response<ReplyBody> {
         let head = &mut request.head;
-        let address = self.trust.client(client.address, &head.headers);
+        let address = self.trust.client(client.peer.address(), &head.headers);
         let line = self.access_log.then(|| Box::new(AccessLine::begin(address, head)));
         let method = method_name(&head.method);
         let trace = self.tracer.as_ref().and_then(|tracer| tracer.begin(method, head));
         let mut account = Account::open(method, line, trace);
         let request_id = self.request_ids.as_ref().map(|ids| {
-            let id = ids.give(&mut head.headers, self.trust.covers(client.address));
+            let id = ids.give(&mut head.headers, self.trust.covers(client.peer.address()));
             account.request_id(&id);
             id
         });
@@ -273,12 +273,11 @@ impl Proxy {
 
     /// Does not depend on the client: whatever happens to it, the work is done, recorded and settled (I8).
     async fn guarded(self: Arc<Self>, work: Work<Whole>, mut slot: Slot) {
-        let Work { site, request: whole, client, places } = work;
-        let Some(policy) = &site.route.guard else { return };
-        let admitted = match whole.present(policy).await {
+        let Some(policy) = &work.site.route.guard else { return };
+        let admitted = match work.request.present(policy).await {
             Ok(presented) => {
-                let admission = self.admit(&presented, policy, slot.account()).await;
-                site.metrics.admitted(&admission);
+                let admission = Box::pin(self.admit(&presented, policy, slot.account())).await;
+                work.site.metrics.admitted(&admission);
                 self.admitted(admission, &presented, policy)
             }
             Err(problem) => Err(Box::new(self.replies.problem(&problem))),
@@ -291,12 +290,19 @@ impl Proxy {
             }
             Err(refusal) => return slot.reply(*refusal),
         };
+        // Boxed, so that refusals and replays need not carry it along.
+        Box::pin(self.run(work, permit, slot)).await;
+    }
+
+    /// Sends what was admitted, and settles it.
+    async fn run(self: &Arc<Self>, work: Work<Whole>, permit: Option<Permit>, mut slot: Slot) {
+        let Work { site, request: whole, client, places } = work;
+        let Some(policy) = &site.route.guard else { return };
         let Whole { keyed, body } = *whole;
         let (body, share) = body.into_body();
         let body = RequestBody::Whole(body);
         let request = self.outbound(keyed.parts, body, &site.route, &client, slot.account());
-        // Boxed, so that refusals and replays need not carry it along.
-        let exchange = Box::pin(self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot));
+        let exchange = self.exchange(&site, policy, request, permit.as_ref(), &client, &mut slot);
         let (attempt, recording) = exchange.await;
         let settled = settle(permit, &attempt, slot.account()).await;
         drop((places, share));
@@ -346,12 +352,12 @@ impl Proxy {
     ) -> Result<Option<(&'a GuardPolicy, Method)>, Problem> {
         let path = parts.uri.path();
         let policy = site.route.guard.as_ref();
-        let guarded = policy.and_then(|policy| Some((policy, request::guarded_by(parts, policy)?)));
+        let others = request::other_methods(parts);
+        let guarded = policy.and_then(|policy| Some((policy, request::guarded_by(parts, &others, policy)?)));
         match &guarded {
             // What is only observed must not be what another route guards, either.
             Some((GuardPolicy { observes: true, .. }, _)) | None => {
-                let methods: Vec<Method> = request::methods(parts).collect();
-                let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+                let methods: Vec<&str> = request::methods(parts, &others).collect();
                 if self.routes.enforced_side_door(host, path, found, &methods) {
                     return Err(BadRequest::SideDoor.into());
                 }

@@ -7,7 +7,6 @@
 
 use std::sync::atomic::Ordering;
 
-use http::Method;
 use http::request::Parts;
 use tokio::time::timeout;
 
@@ -103,9 +102,10 @@ impl Proxy {
         account: &mut Account,
     ) {
         let path = parts.uri.path();
-        let policy = site.route.guard.as_ref().filter(|policy| request::guarded_by(parts, policy).is_some());
-        let methods: Vec<Method> = request::methods(parts).collect();
-        let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        let others = request::other_methods(parts);
+        let is_guarded = |policy: &&GuardPolicy| request::guarded_by(parts, &others, policy).is_some();
+        let policy = site.route.guard.as_ref().filter(is_guarded);
+        let methods: Vec<&str> = request::methods(parts, &others).collect();
         let spelled = match policy {
             Some(policy) if policy.allow_ambiguous_path => Ok(()),
             Some(_) => path::is_canonical(path).map_err(BadRequest::AmbiguousPath),

@@ -48,16 +48,16 @@ pub struct PassedBody {
 
 impl Proxy {
     /// Streams the request to the upstream and the answer to the client. A client that leaves ends the exchange.
-    pub(super) async fn pass(
+    pub(super) fn pass(
         &self,
         site: &Site,
         parts: Box<Parts>,
         body: Incoming,
         client: &Arc<Client>,
         account: &mut Account,
-    ) -> Result<Response<ReplyBody>, Problem> {
+    ) -> impl Future<Output = Result<Response<ReplyBody>, Problem>> {
         let body = ClientBody::new(body, parts.version, self.patience(site, &parts)).counted(account.tally());
-        self.pass_on(site, parts, body, client, account).await
+        self.pass_on(site, parts, body, client, account)
     }
 
     /// How slowly a body may come that is not guarded.
@@ -158,16 +158,17 @@ async fn while_there<T>(
             done = &mut work => return Ok(done),
         }
     }
-    let deadline = Instant::now() + patience;
+    let mut now = Instant::now();
+    let deadline = now + patience;
     loop {
-        let look_at = deadline.min(Instant::now() + LOOK_AFTER);
+        let look_at = deadline.min(now + LOOK_AFTER);
         match timeout_at(look_at, &mut work).await {
             Ok(done) => return Ok(done),
             Err(_) if client.connection.has_left() => return Err(Problem::ClientGone),
             Err(_) if look_at == deadline => {
                 return Err(Problem::OutcomeUnknown { cause: UnknownCause::AttemptTimeout });
             }
-            Err(_) => {}
+            Err(_) => now = look_at,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns every HTTP status that clients get from Oncegate itself, in one exhaustive table, and the form of a problem (RFC 9457).
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use super::outcome::RequestOutcome;
 use super::policy::GuardPolicy;
 use super::problem::{BadRequest, Problem};
 use super::quota::Quota;
-use crate::idempotency::{Answer, NotSentCause, UnknownCause};
+use crate::idempotency::{Answer, FieldName, NotSentCause, USUAL_NAMES, UnknownCause};
 
 /// Marks a replay.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -196,16 +197,21 @@ pub fn expires(headers: &mut HeaderMap, expires_at: Option<SystemTime>, policy: 
 /// A field that cannot be written is left out: it came from an upstream through the same check.
 fn append<'a>(
     headers: &mut HeaderMap,
-    fields: impl Iterator<Item = (&'a str, Cow<'a, [u8]>)>,
+    fields: impl Iterator<Item = (FieldName<'a>, Cow<'a, [u8]>)>,
     shared: &Bytes,
 ) {
+    static USUAL: LazyLock<[HeaderName; USUAL_NAMES.len()]> =
+        LazyLock::new(|| USUAL_NAMES.map(HeaderName::from_static));
     for (name, value) in fields {
-        let name = HeaderName::from_bytes(name.as_bytes());
+        let name = match name {
+            FieldName::Usual(index) => USUAL.get(index).cloned(),
+            FieldName::Literal(name) => HeaderName::from_bytes(name.as_bytes()).ok(),
+        };
         let value = HeaderValue::from_maybe_shared(match value {
             Cow::Borrowed(value) => shared.slice_ref(value),
             Cow::Owned(value) => value.into(),
         });
-        if let (Ok(name), Ok(value)) = (name, value) {
+        if let (Some(name), Ok(value)) = (name, value) {
             headers.append(name, value);
         }
     }

@@ -169,21 +169,27 @@ impl Spellings {
     }
 }
 
-/// The method and every method that the request asks to be taken for (`X-HTTP-Method-Override` and its kin).
-pub fn methods(parts: &Parts) -> impl Iterator<Item = Method> + '_ {
+/// Every method that the request asks to be taken for beside its own (`X-HTTP-Method-Override` and its kin).
+#[must_use]
+pub fn other_methods(parts: &Parts) -> Vec<Method> {
     let overrides = headers::method_overrides(&parts.headers);
     let named = overrides
         .iter()
         .flat_map(|name| parts.headers.get_all(name))
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let named = named.filter_map(|name| Method::from_bytes(&name.trim_ascii().to_ascii_uppercase()).ok());
-    std::iter::once(parts.method.clone()).chain(named)
+    named.filter_map(|name| Method::from_bytes(&name.trim_ascii().to_ascii_uppercase()).ok()).collect()
 }
 
-/// The method by which the request is guarded under `policy`, if it is.
+/// Its own method and the `others`.
+pub fn methods<'a>(parts: &'a Parts, others: &'a [Method]) -> impl Iterator<Item = &'a str> {
+    std::iter::once(&parts.method).chain(others).map(Method::as_str)
+}
+
+/// The method by which the request is guarded under `policy`, if it is; `others` are those that it may be taken for.
 #[must_use]
-pub fn guarded_by(parts: &Parts, policy: &GuardPolicy) -> Option<Method> {
-    methods(parts).filter(|method| policy.methods.contains(method)).last()
+pub fn guarded_by(parts: &Parts, others: &[Method], policy: &GuardPolicy) -> Option<Method> {
+    let guards = |method: &&Method| policy.methods.contains(method);
+    others.iter().rfind(guards).or_else(|| Some(&parts.method).filter(guards)).cloned()
 }
 
 /// The key, if there is one.

@@ -161,7 +161,8 @@ impl Upstream {
         let mut next = self.endpoints.get(first).cloned();
         let mut cause = NotSentCause::ConnectFailed;
         while let Some(endpoint) = next {
-            match self.send_to(endpoint, request, terms, (&may_send, tally)).await {
+            // Boxed, so that two small allocations take the place of a big one: those are the allocator's quickest.
+            match Box::pin(self.send_to(endpoint, request, terms, (&may_send, tally))).await {
                 Ok(response) => return Ok(response),
                 Err(Failed { error: SendError::NotSent(failed), request: Some(unsent) }) => {
                     (cause, request) = (failed, unsent);

@@ -14,6 +14,7 @@ use super::http2::Http2;
 use super::opening::{Opened, open};
 use super::stream::Stream;
 use super::{Accepted, Http2Params, ListenerParams, Params, Server};
+use crate::proxy::forwarded::Peer;
 use crate::proxy::{Client, Quota};
 
 /// How long a connection that has sent no request yet is kept while draining: its first request may be under way.
@@ -51,7 +52,7 @@ impl Connection {
         };
         let http2 = params.http2.filter(|_| is_http2);
         let client = Arc::new(Client {
-            address,
+            peer: Peer::new(address),
             connection: if is_http2 { probe.shared() } else { probe },
             place,
             counted,
