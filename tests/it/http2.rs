@@ -6,6 +6,7 @@ use std::time::Duration;
 use h2::Reason;
 use h2::client::Builder;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::harness::frames::{Frames, SETTINGS, WINDOW_UPDATE, reset_rapidly};
 use crate::harness::{Client, Config, Http2Client, Proxy, Reply, Request, Upstream, eventually, within};
@@ -246,19 +247,22 @@ async fn a_client_that_takes_nothing_of_one_answer_loses_that_stream_alone() {
 #[tokio::test]
 async fn a_slow_reader_that_goes_on_reading_gets_it_all() {
     let upstream = Upstream::start().await;
-    let proxy = Config::before(&upstream).server("write_timeout = \"300ms\"").start().await;
+    let write_timeout = Duration::from_secs(2);
+    let lines = format!("write_timeout = \"{write_timeout:?}\"");
+    let proxy = Config::before(&upstream).server(&lines).start().await;
     let stream = TcpStream::connect(proxy.address()).await.unwrap();
     let mut client = Http2Client::with(Builder::new().initial_window_size(16_384), stream).await;
     upstream.next(Reply::status(200).body(vec![b'x'; 160_000]));
     let (_, mut body) = client.send(&Request::get("/big")).await.head().await.unwrap();
-    let mut read = 0;
+    let (mut read, begun) = (0, Instant::now());
     while let Some(data) = within("more", body.data()).await {
         let length = data.unwrap().len();
         read += length;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
         body.flow_control().release_capacity(length).unwrap();
     }
     assert_eq!(read, 160_000);
+    assert!(begun.elapsed() > write_timeout, "its pauses are longer than that only together");
 }
 
 #[tokio::test]
