@@ -147,10 +147,10 @@ async fn whatever_else_ends_a_stream_leaves_the_outcome_unknown() {
         Then::Reset(0),
         Then::HangUp,
         // A head was there: whoever says now that nothing was done is not to be believed.
-        Then::CutBy(REFUSED_STREAM),
-        Then::CutBy(INTERNAL_ERROR),
+        Then::CutAtOnceBy(REFUSED_STREAM),
+        Then::CutAtOnceBy(INTERNAL_ERROR),
         // That it is no error does not make half an answer a whole one.
-        Then::CutBy(NO_ERROR),
+        Then::CutAtOnceBy(NO_ERROR),
     ];
     for (n, end) in ends.into_iter().enumerate() {
         let key = format!("k{n}");
@@ -159,14 +159,22 @@ async fn whatever_else_ends_a_stream_leaves_the_outcome_unknown() {
         proxy.charge(&key).await.expect_problem(502, "outcome-unknown");
         assert_eq!(upstream.seen().len(), n + 1, "{end:?}");
     }
+    let before = upstream.seen().len();
+    for (n, code) in [REFUSED_STREAM, INTERNAL_ERROR, NO_ERROR].into_iter().enumerate() {
+        upstream.next(Then::CutBy(code));
+        proxy.expect_broken(&Request::charge(&format!("later{n}"))).await;
+        assert_eq!(upstream.seen().len(), before + n + 1, "{code}");
+    }
 }
 
 #[tokio::test]
 async fn half_an_answer_is_cut_for_the_client_too_whatever_the_upstream_says() {
     let upstream = Http2Upstream::start(100).await;
     let proxy = proxy_before(&upstream).await;
-    for code in [NO_ERROR, INTERNAL_ERROR] {
-        upstream.next(Then::CutBy(code));
+    for cut in
+        [NO_ERROR, INTERNAL_ERROR].into_iter().flat_map(|code| [Then::CutBy(code), Then::CutAtOnceBy(code)])
+    {
+        upstream.next(cut);
         let mut client = proxy.client().await;
         client.send(&Request::get("/")).await;
         client.try_response().await.expect_err("half an answer must not look whole");

@@ -172,14 +172,13 @@ async fn without_a_goodbye_it_may_have_been_cut() {
     let front = TlsFront::start(upstream.address(), &authority, NAME, front).await;
     let proxy = proxy_before(&front, NAME, &authority, "").await;
     upstream.next(Reply::created("").until_close("to the end?"));
-    proxy.charge("k").await.expect_problem(502, "outcome-unknown");
-    proxy.charge("k").await.expect_problem(502, "outcome-unknown");
+    proxy.expect_broken(&Request::charge("k")).await;
     upstream.expect_executions("k", 1);
     // A length says by itself where the answer ends.
     upstream.next(Reply::created("whole").then_close());
     assert_eq!(proxy.charge("k2").await.expect_status(201).text(), "whole");
     upstream.next(Reply::created("not whole").cut_after(3));
-    proxy.charge("k3").await.expect_problem(502, "outcome-unknown");
+    proxy.expect_broken(&Request::charge("k3")).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What tests expect again and again. Every failure shows the whole response.
 
+use super::proxy::Proxy;
+use super::request::Request;
 use super::response::Response;
 use super::upstream::Upstream;
 
@@ -67,6 +69,19 @@ impl Response {
         let error = value.strip_prefix("oncegate; error=");
         let error = error.unwrap_or_else(|| panic!("Proxy-Status names no error: {self:?}"));
         error.split(';').next().unwrap_or_default().to_owned()
+    }
+}
+
+impl Proxy {
+    /// The answer to this request breaks off. Where that takes longer than the proxy holds an answer back, the client sees half
+    /// of one, and never a whole one; whoever asks later is told.
+    pub async fn expect_broken(&self, request: &Request) {
+        let mut client = self.client().await;
+        client.send(request).await;
+        if let Ok(whole) = client.try_response().await {
+            whole.expect_problem(502, "outcome-unknown");
+        }
+        self.settled(request).await.expect_problem(502, "outcome-unknown");
     }
 }
 
