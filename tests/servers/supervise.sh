@@ -1,8 +1,9 @@
 #!/bin/sh
 # Keeps one server for a test binary: supervise.sh FOLDER PROGRAM ARGUMENTS...
 #
-# Each line on standard input is an order: `start`, or the name of a signal for the server. An empty line on standard output
-# says that it is carried out; after KILL, that the server is gone. What the server says goes to FOLDER/log.
+# Each line on standard input is an order: `start`, or the name of a signal for the server. A line on standard output says that
+# it is carried out, with the server's process id; it is empty after KILL, when the server is gone. What the server says goes to
+# FOLDER/log.
 #
 # The end of the input is the end of the server and of FOLDER. The system closes that pipe in whatever way the test binary
 # ends, its statics never dropped or itself killed: so nothing outlives it.
@@ -29,7 +30,7 @@ while read -r order; do
     KILL) end ;;
     *) kill -"$order" "$server" ;;
     esac
-    echo
+    echo "$server"
 done
 end
 rm -rf "$folder"

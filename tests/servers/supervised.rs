@@ -12,6 +12,8 @@ pub struct Supervised {
     /// Closed first of all when dropped.
     orders: Option<ChildStdin>,
     done: BufReader<ChildStdout>,
+    /// Of the process, from its start until it is killed.
+    id: Option<u32>,
     folder: PathBuf,
 }
 
@@ -31,7 +33,7 @@ impl Supervised {
             .expect("a shell");
         let orders = shell.stdin.take();
         let done = BufReader::new(shell.stdout.take().expect("a pipe"));
-        Self { shell, orders, done, folder: folder.to_owned() }
+        Self { shell, orders, done, id: None, folder: folder.to_owned() }
     }
 
     pub fn start(&mut self) {
@@ -41,6 +43,14 @@ impl Supervised {
     /// Sends a signal, `KILL` or `STOP`. After `KILL` the process is gone, and its port free.
     pub fn signal(&mut self, name: &str) {
         self.order(name);
+    }
+
+    /// Whether it does not run any more, be it that it ended by itself.
+    pub fn has_ended(&self) -> bool {
+        let Some(id) = self.id else { return true };
+        let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else { return true };
+        // Behind its name, which is in parentheses, stands its state: Z once it has ended, for as long as nobody waits for it.
+        stat.rsplit(')').next().is_some_and(|state| state.trim_start().starts_with('Z'))
     }
 
     pub fn folder(&self) -> &Path {
@@ -55,7 +65,9 @@ impl Supervised {
     fn order(&mut self, order: &str) {
         let orders = self.orders.as_mut().expect("not dropped");
         writeln!(orders, "{order}").expect("the shell reads");
-        self.done.read_line(&mut String::new()).expect("the shell answers");
+        let mut id = String::new();
+        self.done.read_line(&mut id).expect("the shell answers");
+        self.id = id.trim().parse().ok();
     }
 }
 

@@ -35,11 +35,17 @@ pub struct Replica {
 impl Replica {
     /// Starts it before `upstream`.
     pub async fn start(number: usize, redis: &Server, upstream: SocketAddr) -> Self {
-        Self::start_with(number, redis, upstream, "shutdown_grace = \"2s\"").await
+        let store = format!("lease = \"{LEASE:?}\"\ntimeout = \"{STORE_TIMEOUT:?}\"");
+        Self::start_with(number, redis, upstream, ("shutdown_grace = \"2s\"", &store)).await
     }
 
-    /// As `start`, with these lines in `[server]`.
-    pub async fn start_with(number: usize, redis: &Server, upstream: SocketAddr, server: &str) -> Self {
+    /// As `start`, with these lines in `[server]` and in `[store]`.
+    pub async fn start_with(
+        number: usize,
+        redis: &Server,
+        upstream: SocketAddr,
+        (server, store): (&str, &str),
+    ) -> Self {
         let (address, admin) = (free_address(), free_address());
         let relay = Relay::before(redis.address()).await;
         let folder = tempfile::tempdir().expect("a folder").keep();
@@ -57,8 +63,7 @@ access = false
 [store]
 kind = "redis"
 url = "redis://{redis}"
-lease = "{LEASE:?}"
-timeout = "{STORE_TIMEOUT:?}"
+{store}
 [store.redis]
 username = "{USER}"
 password_file = "{password}"
@@ -131,6 +136,11 @@ wait_timeout = "{WAIT_TIMEOUT:?}"
             }
         };
         within("a replica that listens", started).await;
+    }
+
+    /// Whether it does not run any more.
+    pub fn has_ended(&self) -> bool {
+        self.process.has_ended()
     }
 
     /// All that it has logged.
