@@ -11,17 +11,21 @@
 
 #[path = "cli/keys.rs"]
 mod keys;
+#[allow(unreachable_pub, reason = "a test binary exports nothing")]
+#[path = "it/harness/log.rs"]
+mod log;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use log::Log;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -149,7 +153,7 @@ fn written(text: &str) -> (TempDir, PathBuf) {
 /// A running proxy. Its log is read line by line.
 struct Process {
     child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
+    lines: Log,
     address: SocketAddr,
     admin: Option<String>,
     _folder: TempDir,
@@ -164,7 +168,7 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = Log::of(child.stdout.take().unwrap());
         let serving = find(&mut lines, |line| line["message"] == "serving");
         let address = serving["listen"].as_str().unwrap().trim_matches(['[', ']']).parse().unwrap();
         let admin = serving["admin"].as_str().map(str::to_owned);
@@ -248,7 +252,7 @@ fn the_demonstration_shows_a_replay_and_ends() {
 #[test]
 fn without_once_the_demonstration_stays_up_until_a_signal() {
     let mut demo = oncegate().arg("demo").stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut lines = Log::of(demo.stdout.take().unwrap());
     let line = lines.find(|line| line.as_ref().unwrap().contains("order-1001' -H 'Content-Type"));
     let line = line.expect("a command to go on with").unwrap();
     let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap();
@@ -423,7 +427,7 @@ fn the_environment_filters_the_log() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("ONCEGATE_LOG"), "{}", text(&refused.stderr));
     let mut quiet = start("warn");
-    let mut lines = BufReader::new(quiet.stdout.take().unwrap()).lines();
+    let mut lines = Log::of(quiet.stdout.take().unwrap());
     // The warnings of the file come first; what follows them at a lower level does not.
     assert_eq!(find(&mut lines, |_| true)["level"], "WARN");
     let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", quiet.id())).status();

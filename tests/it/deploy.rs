@@ -1,10 +1,9 @@
 //! What `deploy/` ships: manifests that a cluster takes, alerts that fire, configurations that the program accepts, and no
 //! metric that is not there.
 
-use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::{env, fs};
 
 use serde_json::Value;
@@ -12,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{Client, Config, Metrics, Request, Response, Running, Upstream, eventually};
+use crate::harness::{Client, Config, Log, Metrics, Request, Response, Running, Upstream, eventually};
 use crate::servers::{Certificates, Launch, Make, PASSWORD, USER, tools};
 
 /// Where overlays mount what is secret.
@@ -64,7 +63,7 @@ struct Shipped {
     admin: SocketAddr,
     _running: Running,
     /// Kept open, though nobody reads what else is logged.
-    _log: Lines<BufReader<ChildStdout>>,
+    _log: Log,
 }
 
 impl Shipped {
@@ -78,20 +77,22 @@ impl Shipped {
             text = text.replace(written, instead);
         }
         fs::write(file, text).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_oncegate"))
+        let child = Command::new(env!("CARGO_BIN_EXE_oncegate"))
             .args(["run", "--config"])
             .arg(file)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program");
-        let mut log = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        // Killed, too, if it never says where it listens.
+        let mut running = Running(child);
+        let mut log = Log::of(running.0.stdout.take().expect("a pipe"));
         let serving = log.by_ref().map_while(Result::ok).find(|line| line.contains("\"serving\""));
         let serving: Value = serde_json::from_str(&serving.expect("it says where it listens")).expect("JSON");
         let address = |name: &str| {
             let text = serving[name].as_str().expect("an address").trim_matches(['[', ']']);
             text.parse().expect("an address")
         };
-        Self { address: address("listen"), admin: address("admin"), _running: Running(child), _log: log }
+        Self { address: address("listen"), admin: address("admin"), _running: running, _log: log }
     }
 
     async fn ask(&self, request: &Request) -> Response {

@@ -1,12 +1,11 @@
 //! The program itself, as a process of its own: for what belongs to a process, its memory and its environment.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use super::eventually;
+use super::{Log, eventually};
 
 /// A child, killed when dropped.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub struct Process {
     address: SocketAddr,
     config: tempfile::NamedTempFile,
     /// Kept open, though nobody reads what else is logged.
-    _log: Lines<BufReader<ChildStdout>>,
+    _log: Log,
 }
 
 impl Process {
@@ -28,7 +27,7 @@ impl Process {
     pub fn start(upstream: &str, environment: &[(&str, &Path)]) -> Self {
         let config = tempfile::NamedTempFile::new().expect("a file");
         fs::write(config.path(), file(upstream)).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_oncegate"))
+        let child = Command::new(env!("CARGO_BIN_EXE_oncegate"))
             .args(["run", "--config"])
             .arg(config.path())
             .envs(environment.iter().copied())
@@ -36,14 +35,11 @@ impl Process {
             .stderr(Stdio::null())
             .spawn()
             .expect("the program");
-        let mut log = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        // Killed, too, if it never says where it listens.
+        let mut running = Running(child);
+        let mut log = Log::of(running.0.stdout.take().expect("a pipe"));
         let address = log.by_ref().map_while(Result::ok).find_map(|line| address_in(&line));
-        Self {
-            address: address.expect("it says where it listens"),
-            running: Running(child),
-            config,
-            _log: log,
-        }
+        Self { address: address.expect("it says where it listens"), running, config, _log: log }
     }
 
     pub fn address(&self) -> SocketAddr {
