@@ -315,7 +315,9 @@ async fn an_upload_goes_on_beside_an_early_answer_that_nobody_reads() {
         let mut read = begun;
         let mut buffer = vec![0; 64 << 10];
         while read < LARGE {
-            read += reader.read(&mut buffer).await.unwrap();
+            let more = reader.read(&mut buffer).await.unwrap();
+            assert!(more > 0, "the upload ended after {read} bytes");
+            read += more;
         }
         uploaded.send(()).unwrap();
     }));

@@ -29,10 +29,10 @@ async fn collector() -> Upstream {
     collector
 }
 
-/// What a collector has got.
+/// What a collector has got, whole.
 fn sent_to(collector: &Upstream) -> Vec<Span> {
     let mut spans = Vec::new();
-    for seen in collector.seen() {
+    for seen in collector.seen().into_iter().filter(|seen| seen.is_whole) {
         assert_eq!((seen.method.as_str(), seen.target.as_str()), ("POST", "/v1/traces"));
         assert_eq!(seen.value("content-type"), Some("application/x-protobuf"));
         let request = ExportTraceServiceRequest::decode(seen.body.as_slice()).expect("OTLP");
