@@ -7,7 +7,8 @@ use std::process::{ChildStdout, Command, Stdio};
 
 use crate::Result;
 use crate::load::{CONNECTIONS, Probe, Wire};
-use crate::process::{Server, free_address};
+use crate::ports::free_address;
+use crate::process::Server;
 use crate::redis::Redis;
 
 const GUARDED_PATH: &str = "/v1/charges";
@@ -277,7 +278,7 @@ impl Backend {
 }
 
 fn hyper(files: &Path, name: &str, upstream: Option<&Backend>) -> Result<Server> {
-    let address = free_address()?;
+    let address = free_address();
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", &address.to_string()]).args(upstream.map(|backend| backend.0.address.to_string()));
     command.stdin(Stdio::piped()).stdout(Stdio::null());
@@ -285,7 +286,7 @@ fn hyper(files: &Path, name: &str, upstream: Option<&Backend>) -> Result<Server>
 }
 
 fn nginx(backend: &Backend, files: &Path, wire: Wire) -> Result<Server> {
-    let address = free_address()?;
+    let address = free_address();
     let upstream = backend.0.address;
     let root = files.display();
     let listen = match wire {
@@ -333,7 +334,7 @@ http {{
 }
 
 fn oncegate(backend: &Backend, files: &Path, access_log: bool, wire: Wire, store: &str) -> Result<Server> {
-    let address = free_address()?;
+    let address = free_address();
     let upstream = backend.0.address;
     let tls = match wire {
         Wire::Http1 | Wire::Http2 => String::new(),

@@ -13,6 +13,9 @@
 mod contenders;
 mod hyper_server;
 mod load;
+#[allow(clippy::panic, unreachable_pub, reason = "it is the tests' own")]
+#[path = "../../tests/servers/ports.rs"]
+mod ports;
 mod process;
 mod redis;
 mod report;

@@ -4,7 +4,7 @@
 //! the owners of the children, and each ends its own.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -66,11 +66,6 @@ pub(crate) fn wait<T>(
         }
         std::thread::sleep(POLL);
     }
-}
-
-/// An address on loopback that nobody listens on.
-pub(crate) fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// A server that is up.

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::Result;
-use crate::process::{Server, free_address};
+use crate::ports::free_address;
+use crate::process::Server;
 
 /// A server that keeps nothing on disk.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub(crate) struct Redis(Server);
 
 impl Redis {
     pub(crate) fn start(files: &Path) -> Result<Self> {
-        let address = free_address()?;
+        let address = free_address();
         let file = files.join("redis.conf");
         let text = format!("bind 127.0.0.1\nport {}\ndir {}\nsave \"\"\n", address.port(), files.display());
         fs::write(&file, text)?;
