@@ -186,7 +186,7 @@ async fn beyond_the_bound_requests_wait_for_a_connection_that_comes_back() {
 #[tokio::test]
 async fn who_waits_too_long_for_a_connection_has_sent_nothing() {
     let upstream = Upstream::start().await;
-    let settings = "max_connections = 1\nconnect_timeout = \"100ms\"";
+    let settings = "max_connections = 1\nconnect_timeout = \"1s\"";
     let proxy = Config::before(&upstream).upstream(settings).start().await;
     let mut gate = upstream.hold_next();
     let first = proxy.request_aside(Request::charge("k0"));
@@ -216,7 +216,7 @@ async fn an_idle_connection_that_is_of_no_use_gives_up_its_place() {
 #[tokio::test]
 async fn a_tunnel_keeps_its_place_among_the_connections() {
     let upstream = Upstream::start().await;
-    let settings = "max_connections = 1\nconnect_timeout = \"100ms\"";
+    let settings = "max_connections = 1\nconnect_timeout = \"1s\"";
     let proxy = Config::before(&upstream).upstream(settings).start().await;
     let client = websocket_passes(&proxy, &upstream).await;
     proxy.charge("k").await.expect_problem(503, "upstream-unreachable");

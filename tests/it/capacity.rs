@@ -137,9 +137,9 @@ async fn a_request_whose_client_has_left_still_counts() {
 async fn nothing_that_goes_wrong_keeps_a_place() {
     let upstream = Upstream::start().await;
     let limits = "max_guarded_in_flight = 1\nmax_buffered_bytes = \"4KiB\"";
-    let rules = "max_request_body = \"4KiB\"\nmax_response_body = \"1KiB\"\nrequest_body_timeout = \"100ms\"";
+    let rules = "max_request_body = \"4KiB\"\nmax_response_body = \"1KiB\"\nrequest_body_timeout = \"500ms\"";
     let config =
-        Config::before(&upstream).server(limits).idempotency(rules).upstream("response_timeout = \"200ms\"");
+        Config::before(&upstream).server(limits).idempotency(rules).upstream("response_timeout = \"1s\"");
     let proxy = config.start().await;
     let body = "x".repeat(3000);
     let request = |key: &str| Request::charge(key).body(&body);

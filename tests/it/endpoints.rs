@@ -28,7 +28,7 @@ async fn the_next_endpoint_is_tried_when_no_connection_came_in_time() {
     let upstream = Upstream::start().await;
     let stuck = StuckEndpoint::new();
     let endpoints = [stuck.address(), upstream.address()];
-    let proxy = Config::before_endpoints(endpoints).upstream("connect_timeout = \"200ms\"").start().await;
+    let proxy = Config::before_endpoints(endpoints).upstream("connect_timeout = \"1s\"").start().await;
     for n in 0..2 {
         proxy.charge(&format!("k{n}")).await.expect_status(201);
         upstream.expect_executions(&format!("k{n}"), 1);

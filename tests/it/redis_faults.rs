@@ -12,7 +12,7 @@ use crate::servers::{Cluster, Launch, Make, Relay, Sentinels, Server};
 /// A claim that waits for one replica, for long enough on a machine under load.
 const ONE_REPLICA: &str = "wait_replicas = 1\nwait_timeout = \"500ms\"";
 
-/// The proxy's deadline for the claim and the replica's word.
+/// The proxy's deadline for a claim and a replica's word, for a machine under load, too.
 const PATIENT: &str = "timeout = \"2s\"";
 
 async fn order(server: &Server, words: &[&str]) {
@@ -95,7 +95,8 @@ async fn a_server_that_ends_and_comes_back_is_found_again_with_what_it_kept() {
     for make in Make::here() {
         let mut server = Launch::of(make).appendonly_unsynced().start().await;
         let upstream = Upstream::start().await;
-        let way = Way::to_server(&server).with("watch_interval = \"1s\"");
+        // A slow answer would be an outage of its own.
+        let way = Way::to_server(&server).with("watch_interval = \"1s\"").store(PATIENT);
         let (proxy, store) = way.start(&upstream).await;
         let first = proxy.charge("k").await;
         server.kill();

@@ -112,7 +112,7 @@ async fn a_stream_that_breaks_off_is_unknown_and_looks_whole_to_nobody() {
 #[tokio::test]
 async fn a_stream_of_which_nothing_came_leaves_its_key_free() {
     let upstream = Upstream::start().await;
-    let proxy = streaming(&upstream, "request_body_timeout = \"300ms\"").await;
+    let proxy = streaming(&upstream, "request_body_timeout = \"1s\"").await;
     for request in both("k") {
         let mut client = proxy.client().await;
         client.send_bytes(request.head_bytes()).await;
@@ -137,7 +137,7 @@ async fn a_stream_that_is_too_slow_is_unknown() {
     let upstream = Upstream::start().await;
     let limits = "min_body_rate = \"1KiB\"\nmin_body_rate_window = \"1s\"";
     let config = Config::before(&upstream).charges(STREAM);
-    let total = config.clone().charges("request_body_timeout = \"300ms\"");
+    let total = config.clone().charges("request_body_timeout = \"1s\"");
     for (config, key) in [(config.server(limits), "rate"), (total, "total")] {
         let proxy = config.start().await;
         let (mut client, _) = half_way(&proxy, &upstream, &Request::charge(key)).await;
@@ -341,10 +341,10 @@ async fn trailers_pass_and_count() {
 #[tokio::test]
 async fn a_stream_that_outlives_many_leases_stays_in_flight() {
     let upstream = Upstream::start().await;
-    let proxy = Config::before(&upstream).store("lease = \"1s\"").charges(STREAM).start().await;
+    let proxy = Config::before(&upstream).store("lease = \"2s\"").charges(STREAM).start().await;
     let (mut client, rest) = half_way(&proxy, &upstream, &Request::charge("k")).await;
     for _ in 0..5 {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         head_alone(&proxy, &Request::charge("k")).await.expect_problem(409, "request-in-flight");
     }
     client.send_bytes(rest).await;

@@ -237,8 +237,7 @@ async fn another_connection_is_made_where_streams_run_out() {
 #[tokio::test]
 async fn streams_and_connections_have_the_operators_bounds() {
     let upstream = Http2Upstream::start(100).await;
-    let settings =
-        format!("{HTTP2}\nhttp2_max_streams = 2\nmax_connections = 1\nconnect_timeout = \"200ms\"");
+    let settings = format!("{HTTP2}\nhttp2_max_streams = 2\nmax_connections = 1\nconnect_timeout = \"1s\"");
     let proxy = Config::before_endpoints([upstream.address()]).upstream(&settings).start().await;
     upstream.next(Then::Hold);
     upstream.next(Then::Hold);
@@ -313,7 +312,7 @@ async fn a_client_that_leaves_takes_its_stream_along_and_no_other() {
 #[tokio::test]
 async fn an_upstream_that_answers_no_ping_is_lost() {
     let upstream = Http2Upstream::start(100).await;
-    let settings = format!("{HTTP2}\nhttp2_ping_interval = \"20ms\"\nhttp2_ping_timeout = \"100ms\"");
+    let settings = format!("{HTTP2}\nhttp2_ping_interval = \"20ms\"\nhttp2_ping_timeout = \"2s\"");
     let proxy = Config::before_endpoints([upstream.address()]).upstream(&settings).start().await;
     upstream.next(Then::Hold);
     let held = proxy.request_aside(Request::charge("k1"));

@@ -2,8 +2,8 @@
 
 use crate::harness::{Config, Reply, Request, Upstream, eventually};
 
-const SHORT: &str = "response_timeout = \"500ms\"\nattempt_timeout = \"500ms\"";
-const IMPATIENT: &str = "response_timeout = \"200ms\"";
+const SHORT: &str = "response_timeout = \"1s\"\nattempt_timeout = \"1s\"";
+const IMPATIENT: &str = "response_timeout = \"1s\"";
 
 #[tokio::test]
 async fn a_late_answer_is_kept_for_the_retry() {
@@ -92,7 +92,7 @@ async fn once_the_head_is_there_the_body_may_take_longer_than_the_clients_patien
     let first = proxy.request_aside(Request::charge("k"));
     upstream.requests_to_be(1).await;
     assert!(feed.send("slow "));
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     assert!(feed.send("but whole"), "the attempt goes on");
     feed.end();
     let first = first.await.unwrap();
@@ -159,14 +159,14 @@ async fn an_answer_that_is_not_kept_is_read_no_longer_than_its_client_reads() {
 #[tokio::test]
 async fn the_lease_of_a_long_attempt_is_renewed() {
     let upstream = Upstream::start().await;
-    let proxy = Config::before(&upstream).store("lease = \"1s\"").start().await;
+    let proxy = Config::before(&upstream).store("lease = \"2s\"").start().await;
     let mut gate = upstream.hold_next();
     let first = proxy.request_aside(Request::charge("k"));
     gate.arrived().await;
     let begun = tokio::time::Instant::now();
     eventually("two leases have passed", async || {
         proxy.charge("k").await.expect_problem(409, "request-in-flight");
-        begun.elapsed() > std::time::Duration::from_millis(2200)
+        begun.elapsed() > std::time::Duration::from_millis(4400)
     })
     .await;
     gate.release();

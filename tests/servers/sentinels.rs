@@ -20,7 +20,7 @@ const REPLICATION_USER: &str = "replication";
 
 /// How long a primary is silent before a sentinel takes it for down. A replica that has had no link for ten times as long is not
 /// promoted, so a test has this time between cut and kill.
-const DOWN_AFTER_MS: u32 = 1_000;
+const DOWN_AFTER_MS: u32 = 2_000;
 
 /// How long a step of a failover may take, and half of how long a sentinel waits after a failed one.
 const FAILOVER_TIMEOUT_MS: u32 = 3_000;
