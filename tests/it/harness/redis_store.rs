@@ -11,6 +11,9 @@ use oncegate::store::{Store, StoreError};
 use super::{Config, Proxy, Upstream};
 use crate::servers::{Cluster, PASSWORD, Sentinels, Server, USER};
 
+/// For a machine under load: a sentinel, the primary that it names and a login are several answers.
+const CONNECTS: &str = "connect_timeout = \"3s\"";
+
 /// How the store is reached, in the words of the file.
 #[derive(Clone, Debug)]
 pub struct Way {
@@ -66,7 +69,7 @@ impl Way {
 
     pub fn open_as(&self, user: &str, password: &str) -> Arc<RedisStore> {
         let toml = format!(
-            "[store]\nkind = \"redis\"\nurl = [{}]\n{}\n[store.redis]\n{}\nusername = \"{user}\"\n\
+            "[store]\nkind = \"redis\"\nurl = [{}]\n{}\n[store.redis]\n{CONNECTS}\n{}\nusername = \"{user}\"\n\
              password_file = \"password\"\n[upstreams.legacy]\nendpoints = [\"http://127.0.0.1:9\"]\n\
              [[routes]]\nname = \"charges\"\npath = \"/v1/charges\"\nupstream = \"legacy\"\n",
             self.urls,
