@@ -215,7 +215,7 @@ async fn after_a_request_that_was_never_sent_one_of_those_who_wait_takes_over() 
     let stuck = StuckEndpoint::new();
     // Long enough for the system to try the connection again once the endpoint takes some.
     let config =
-        Config::before_endpoints([stuck.address()]).upstream("connect_timeout = \"1500ms\"").charges(WAIT);
+        Config::before_endpoints([stuck.address()]).upstream("connect_timeout = \"2500ms\"").charges(WAIT);
     let waiting = Waiting::start(&config, 2).await;
     let first = within("the owner's answer", waiting.first).await.unwrap();
     first.expect_problem(504, "upstream-unreachable").expect_retry_after();

@@ -188,8 +188,10 @@ impl Server {
 
     pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let client = self.client()?;
-        let patience = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(10)));
-        client.get_multiplexed_async_connection_with_config(&patience).await
+        let patience = Some(Duration::from_secs(10));
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(patience).set_response_timeout(patience);
+        client.get_multiplexed_async_connection_with_config(&config).await
     }
 
     /// Sends one command, on a connection of its own.
