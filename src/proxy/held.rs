@@ -35,10 +35,15 @@ impl Held {
     /// `bytes`, which count until the last of them is dropped.
     pub(super) fn until_dropped(self, bytes: Bytes) -> Bytes {
         match self.0 {
-            Some(share) => Bytes::from_owner(Counted { bytes, _share: share }),
+            Some(share) => counted(bytes, share),
             None => bytes,
         }
     }
+}
+
+/// `bytes`, which count as `share` until the last of them is dropped.
+pub(super) fn counted(bytes: impl AsRef<[u8]> + Send + 'static, share: Share) -> Bytes {
+    Bytes::from_owner(Counted { bytes, _share: share })
 }
 
 /// The bytes of `answer`, which count in `quota` until the last of them is dropped.
@@ -47,7 +52,7 @@ pub(super) fn shared(answer: Answer, quota: &Quota) -> Bytes {
     if length < LEAST_COUNTED_BYTES {
         return Bytes::from_owner(answer);
     }
-    Bytes::from_owner(Counted { bytes: answer, _share: quota.charge(length as u64) })
+    counted(answer, quota.charge(length as u64))
 }
 
 impl<B: AsRef<[u8]>> AsRef<[u8]> for Counted<B> {

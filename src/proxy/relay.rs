@@ -14,7 +14,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::body::BodyError;
-use super::quota::{Quota, Share};
+use super::held;
+use super::quota::Quota;
 use super::socket::Probe;
 use super::tally::Tally;
 
@@ -45,8 +46,6 @@ pub struct RelayBody {
 struct Queued {
     frame: Option<Frame<Bytes>>,
     cost: usize,
-    /// Counts as held while it is queued.
-    _share: Share,
 }
 
 /// The client is gone, or too slow for its window.
@@ -54,7 +53,7 @@ struct Queued {
 pub struct ClientLost;
 
 /// A queue to `client` of at most `window_bytes`, for a body of `length_bytes` if that is known. What is queued counts in
-/// `buffered_bytes`, and what was sent in `tally`.
+/// `buffered_bytes` until it was written, and what was sent in `tally`.
 #[must_use]
 pub fn relay(
     window_bytes: usize,
@@ -80,7 +79,7 @@ impl Relay {
     pub fn push(&self, data: Bytes) -> Result<(), ClientLost> {
         let cost = self.cost(&data);
         self.window.try_acquire_many(cost).map_err(|_| ClientLost)?.forget();
-        self.queue(Some(Frame::data(data)), cost)
+        self.queue_data(data, cost)
     }
 
     /// Queues `data` as soon as the client has read enough.
@@ -91,7 +90,7 @@ impl Relay {
     pub async fn send(&self, data: Bytes) -> Result<(), ClientLost> {
         let cost = self.cost(&data);
         self.window.acquire_many(cost).await.map_err(|_| ClientLost)?.forget();
-        self.queue(Some(Frame::data(data)), cost)
+        self.queue_data(data, cost)
     }
 
     /// Returns once the client is gone.
@@ -114,12 +113,15 @@ impl Relay {
         u32::try_from(data.len().max(MIN_FRAME_COST_BYTES).min(self.window_bytes)).unwrap_or(u32::MAX)
     }
 
+    fn queue_data(&self, data: Bytes, cost: u32) -> Result<(), ClientLost> {
+        self.tally.sent(data.len());
+        // The connection takes what is queued long before it can write it.
+        let data = held::counted(data, self.buffered_bytes.charge(u64::from(cost)));
+        self.queue(Some(Frame::data(data)), cost)
+    }
+
     fn queue(&self, frame: Option<Frame<Bytes>>, cost: u32) -> Result<(), ClientLost> {
-        let bytes = frame.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
-        self.tally.sent(bytes);
-        let queued =
-            Queued { frame, cost: cost as usize, _share: self.buffered_bytes.charge(u64::from(cost)) };
-        self.frames.send(queued).map_err(|_| ClientLost)
+        self.frames.send(Queued { frame, cost: cost as usize }).map_err(|_| ClientLost)
     }
 }
 
@@ -136,7 +138,7 @@ impl Body for RelayBody {
         }
         self.frames.poll_recv(cx).map(|queued| {
             self.ended = queued.as_ref().is_none_or(|queued| queued.frame.is_none());
-            let Some(Queued { frame, cost, .. }) = queued else {
+            let Some(Queued { frame, cost }) = queued else {
                 self.client.reset_on_close();
                 return Some(Err(BodyError::Cut));
             };

@@ -109,6 +109,27 @@ async fn a_client_that_does_not_read_holds_neither_key_nor_upstream_connection()
 }
 
 #[tokio::test]
+async fn an_answer_that_has_begun_to_stream_counts_until_somebody_takes_it() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream).server("max_buffered_bytes = \"9MiB\"").charges(BIG_ANSWERS);
+    let proxy = config.start().await;
+    proxy.charge("before").await.expect_status(201);
+    let (reply, feed) = Reply::fed_of_length(201, BIG);
+    upstream.next(reply);
+    let mut slow = proxy.client().await;
+    slow.send(&Request::charge("k")).await;
+    feed.send(vec![b'x'; BIG - 1]);
+    slow.read_until("\r\n\r\n").await;
+    feed.send(vec![b'x'; 1]);
+    feed.end();
+    eventually("it is recorded", async || proxy.metrics().await.value("oncegate_in_flight") == 0.0).await;
+    proxy.charge("before").await.expect_problem(503, "overloaded");
+    slow.reset();
+    eventually("there is room again", async || proxy.charge("before").await.status == 201).await;
+    upstream.expect_executions("k", 1);
+}
+
+#[tokio::test]
 async fn answers_that_nobody_takes_count_and_new_work_is_refused_meanwhile() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream).server("max_buffered_bytes = \"9MiB\"").charges(BIG_ANSWERS);
