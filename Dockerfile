@@ -4,8 +4,8 @@
 #   docker run --read-only --cap-drop=ALL -p 8080:8080 -v "$PWD/proxy.toml:/etc/oncegate/proxy.toml:ro" oncegate
 #
 # There is no configuration inside: which API it stands before is for the operator to say, and a start without that
-# fails with a sentence. Both bases can be replaced; the runtime base needs glibc and libgcc, of the build base's version
-# or later.
+# fails with a sentence. Both bases can be replaced: the build base needs a C compiler and make, the runtime base glibc and
+# libgcc of the build base's version or later.
 ARG BUILD_IMAGE=rust:1.95-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
@@ -14,10 +14,11 @@ ARG FEATURES=""
 ARG REVISION=unknown
 WORKDIR /src
 COPY . .
-# The revision is a label of oncegate_build_info.
+# The revision is a label of oncegate_build_info. Linux on arm64 has pages of up to 64 KiB, which jemalloc has to be built for.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    ONCEGATE_REVISION="${REVISION}" cargo build --release --locked --bin oncegate --features "${FEATURES}" \
+    if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi \
+    && ONCEGATE_REVISION="${REVISION}" cargo build --release --locked --bin oncegate --features "${FEATURES}" \
     && cp target/release/oncegate /oncegate \
     && /oncegate --version
 

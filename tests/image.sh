@@ -43,7 +43,7 @@ step 'the stand-ins'
 debian=$WORK/debian
 if [ ! -e "$debian/.whole" ]; then
     rm -rf "$debian"
-    debootstrap --variant=minbase --include=gcc,libc6-dev,ca-certificates bookworm "$debian" http://deb.debian.org/debian \
+    debootstrap --variant=minbase --include=gcc,libc6-dev,make,ca-certificates bookworm "$debian" http://deb.debian.org/debian \
         >"$WORK/debootstrap.log" 2>&1 || { tail -20 "$WORK/debootstrap.log" >&2; exit 1; }
     rm -rf "$debian"/var/cache/apt/archives/*.deb "$debian"/var/lib/apt/lists/*
     touch "$debian/.whole"

@@ -276,7 +276,7 @@ impl Proxy {
         let Some(policy) = &work.site.route.guard else { return };
         let admitted = match work.request.present(policy).await {
             Ok(presented) => {
-                let admission = Box::pin(self.admit(&presented, policy, slot.account())).await;
+                let admission = self.admit(&presented, policy, slot.account()).await;
                 work.site.metrics.admitted(&admission);
                 self.admitted(admission, &presented, policy)
             }

@@ -161,8 +161,7 @@ impl Upstream {
         let mut next = self.endpoints.get(first).cloned();
         let mut cause = NotSentCause::ConnectFailed;
         while let Some(endpoint) = next {
-            // Boxed, so that two small allocations take the place of a big one: those are the allocator's quickest.
-            match Box::pin(self.send_to(endpoint, request, terms, (&may_send, tally))).await {
+            match self.send_to(endpoint, request, terms, (&may_send, tally)).await {
                 Ok(response) => return Ok(response),
                 Err(Failed { error: SendError::NotSent(failed), request: Some(unsent) }) => {
                     (cause, request) = (failed, unsent);
