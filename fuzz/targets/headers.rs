@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::Version;
 use libfuzzer_sys::fuzz_target;
+use oncegate::proxy::forwarded::Peer;
 use oncegate::proxy::headers::{self, Protected, Received};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -28,8 +29,9 @@ fuzz_target!(|input: &[u8]| {
     let upgrade = headers::upgrade(&fields, &["websocket".to_owned()]);
     let mut request = fields.clone();
     let is_upgrade = upgrade.is_some();
+    let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let received = Received {
-        from: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        from: &peer,
         is_trusted: false,
         over_tls: false,
         version: Version::HTTP_11,
