@@ -10,13 +10,13 @@ use oncegate::config::{self, Contents, Loaded};
 use oncegate::proxy::route::Routes;
 use oncegate::server::Reload;
 use oncegate::{ctl, demo, telemetry};
-use tikv_jemallocator::Jemalloc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 /// Buffers are mostly freed by another thread than the one that made them, which glibc's allocator takes a lock for.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Exit codes: 0 done, 1 failed or work left unfinished, 2 wrong usage, 78 wrong configuration (sysexits EX_CONFIG).
 const FAILED: u8 = 1;
