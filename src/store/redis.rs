@@ -126,10 +126,13 @@ impl RedisStore {
         self.shared.health.stats()
     }
 
-    /// A connection for what is small: they take turns.
+    /// A connection for what is small: the first that is free, since calls that share one share its writes. Where none is,
+    /// they take turns.
     fn small(&self) -> &Lane {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        turn.checked_rem(self.small.len()).and_then(|turn| self.small.get(turn)).unwrap_or(&self.big)
+        self.small.iter().find(|lane| lane.is_free()).unwrap_or_else(|| {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed);
+            turn.checked_rem(self.small.len()).and_then(|turn| self.small.get(turn)).unwrap_or(&self.big)
+        })
     }
 
     fn lane(&self, bytes: usize) -> &Lane {

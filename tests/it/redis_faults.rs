@@ -113,6 +113,23 @@ async fn a_server_that_ends_and_comes_back_is_found_again_with_what_it_kept() {
 }
 
 #[tokio::test]
+async fn a_connection_that_owes_an_answer_is_left_to_those_who_wait_for_it() {
+    let server = Launch::of(Make::Redis).start().await;
+    let relay = Relay::before(server.address()).await;
+    let upstream = Upstream::start().await;
+    let (proxy, _store) = Way::to(relay.address()).store(PATIENT).start(&upstream).await;
+    let claims = calls(&server, "zadd").await;
+    relay.drop_replies();
+    let unheard = proxy.request_aside(Request::charge("unheard"));
+    eventually("the claim landed", async || calls(&server, "zadd").await > claims).await;
+    relay.heal();
+    // For longer than an answer may take before a connection is avoided.
+    sleep(Duration::from_millis(100)).await;
+    proxy.charge("k").await.expect_status(201);
+    unheard.await.unwrap().expect_problem(503, "store-unavailable");
+}
+
+#[tokio::test]
 async fn a_claim_whose_reply_was_lost_is_taken_back() {
     let server = Launch::of(Make::Redis).start().await;
     let relay = Relay::before(server.address()).await;

@@ -248,6 +248,19 @@ async fn a_first_time_key_takes_two_round_trips_a_replay_one_and_a_copy_none() {
 }
 
 #[tokio::test]
+async fn calls_share_a_connection_as_long_as_it_answers() {
+    let server = Launch::of(Make::Redis).start().await;
+    let upstream = Upstream::start().await;
+    let proxy = replica(&upstream, &server, "connections = 4").await;
+    for number in 0..8 {
+        proxy.charge(&format!("k{number}")).await.expect_status(201);
+    }
+    let clients: String = server.command(&["CLIENT", "LIST"]).await.unwrap();
+    let unused = clients.lines().filter(|line| line.contains(" cmd=NULL ")).count();
+    assert_eq!(unused, 3, "{clients}");
+}
+
+#[tokio::test]
 async fn a_copy_is_judged_as_the_entry_is() {
     let server = Launch::of(Make::Redis).start().await;
     let upstream = Upstream::start().await;
