@@ -255,11 +255,9 @@ impl<'a> Iterator for Fields<'a> {
                 let (name, rest) = rest.split_at_checked(usize::from(*length))?;
                 (FieldName::Literal(std::str::from_utf8(name).ok()?), rest)
             }
-            index => (FieldName::Usual(usize::from(index)), rest),
+            index if usize::from(index) < USUAL_NAMES.len() => (FieldName::Usual(usize::from(index)), rest),
+            _ => return None,
         };
-        if matches!(name, FieldName::Usual(index) if index >= USUAL_NAMES.len()) {
-            return None;
-        }
         let (tag, rest) = rest.split_first()?;
         let (value, rest) = match *tag {
             DATE => {

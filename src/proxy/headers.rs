@@ -163,8 +163,8 @@ pub(super) fn remove_if(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bo
     }
 }
 
-/// Removes connection fields, what `Connection` names, and what `never_passes`. What must not be removed stays: a response's nomination of it is ignored,
-/// a request's was refused before.
+/// Removes connection fields, what `Connection` names, and what `never_passes`. What must not be removed stays: a response's
+/// nomination of it is ignored, a request's was refused before.
 fn strip(headers: &mut HeaderMap, protected: &Protected, never_passes: impl Fn(&str) -> bool) {
     if headers.contains_key(CONNECTION) {
         let nominated: Vec<String> = tokens(headers, &CONNECTION).collect();

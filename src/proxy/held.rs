@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::quota::{Quota, Share};
 use crate::idempotency::Answer;
 
-/// Less than this is not counted: each connection has buffers of that size anyway, and small answers are many.
+/// A recording or a replay of less than this is not counted: each connection has buffers of that size anyway, and small
+/// answers are many.
 const LEAST_COUNTED_BYTES: usize = 16 * 1024;
 
 /// How much of one answer is held.

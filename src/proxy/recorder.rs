@@ -250,9 +250,11 @@ impl Recording {
         }
     }
 
-    /// Takes what is recorded and was not queued.
+    /// What is recorded and was not queued. The recording goes, and does not count any more: what was queued is a copy.
     fn unsent(&mut self) -> Bytes {
-        self.recorded.split_off(self.relayed_bytes.min(self.recorded.len())).freeze()
+        self.held = Held::default();
+        let recorded = std::mem::take(&mut self.recorded);
+        Bytes::copy_from_slice(recorded.get(self.relayed_bytes..).unwrap_or_default())
     }
 
     fn answer(&self, policy: &GuardPolicy) -> Option<Answer> {

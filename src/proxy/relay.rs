@@ -53,7 +53,7 @@ struct Queued {
 pub struct ClientLost;
 
 /// A queue to `client` of at most `window_bytes`, for a body of `length_bytes` if that is known. What is queued counts in
-/// `buffered_bytes` until it was written, and what was sent in `tally`.
+/// `buffered_bytes` until it was written (under TLS: encrypted), and what was sent in `tally`.
 #[must_use]
 pub fn relay(
     window_bytes: usize,

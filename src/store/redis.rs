@@ -15,6 +15,7 @@ mod info;
 mod lane;
 mod layout;
 mod list;
+mod load;
 mod near;
 pub mod params;
 mod replicated;

@@ -130,6 +130,25 @@ async fn an_answer_that_has_begun_to_stream_counts_until_somebody_takes_it() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_too_big_to_keep_counts_no_more_once_it_only_passes() {
+    let upstream = Upstream::start().await;
+    let config = Config::before(&upstream).server("max_buffered_bytes = \"9MiB\"");
+    let proxy = config.charges("max_response_body = \"10MiB\"").start().await;
+    proxy.charge("before").await.expect_status(201);
+    let (reply, feed) = Reply::fed(201);
+    upstream.next(reply);
+    let mut client = proxy.client().await;
+    client.send(&Request::charge("k")).await;
+    for number in 0..12 {
+        let piece = format!("{}<{number}>", "x".repeat(1 << 20));
+        feed.send(piece.into_bytes());
+        client.read_until(&format!("<{number}>")).await;
+    }
+    eventually("there is room again", async || proxy.charge("before").await.status == 201).await;
+    feed.end();
+}
+
+#[tokio::test]
 async fn answers_that_nobody_takes_count_and_new_work_is_refused_meanwhile() {
     let upstream = Upstream::start().await;
     let config = Config::before(&upstream).server("max_buffered_bytes = \"9MiB\"").charges(BIG_ANSWERS);

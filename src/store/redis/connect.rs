@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use super::params::{Login, Node, RedisParams, TlsParams, Topology};
 
-/// A silent peer is asked for a sign of life after this time, and given up after three times as long.
+/// A silent peer is asked for a sign of life after this time, and given up after three times as long; so is one that does not
+/// acknowledge what it was sent.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// When the cluster's client gives an answer up. Each operation has a deadline of its own, which is sooner, but for the biggest
@@ -232,7 +233,10 @@ fn settings(login: &Login) -> RedisConnectionInfo {
 
 fn tcp() -> TcpSettings {
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive)
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(KEEPALIVE * 3);
+    settings
 }
 
 fn certificates(tls: &TlsParams) -> TlsCertificates {

@@ -4,7 +4,6 @@
 //! Whoever needs the connection meanwhile waits for it as long as his own deadline allows, and not beside too many others.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::{FromRedisValue, RedisError, ServerErrorKind, Value};
@@ -14,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connect::Connection;
 use super::health::{Health, Who};
+use super::load::Load;
 use super::params::RedisParams;
 use super::script::Call;
 use super::{judged, unavailable};
@@ -30,12 +30,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A connection on which nothing came back for so long, though something was asked, is given up.
 const SILENCE: Duration = Duration::from_secs(1);
-
-/// A connection on which nothing came back for so long, though something was asked, is left to those who ask already.
-const HESITATION: Duration = Duration::from_millis(20);
-
-/// Calls under way on one connection: more would gain little by sharing its writes, and wait for each other.
-const MANY_CALLS: usize = 64;
 
 /// What the connections of a store have in common.
 #[derive(Clone)]
@@ -54,11 +48,8 @@ pub(super) struct Lane {
     /// The generations up to which connections were found to be broken.
     broken: watch::Sender<u64>,
     waiting: Arc<Semaphore>,
-    calls: AtomicUsize,
+    load: Load,
 }
-
-/// A call that is under way.
-struct UnderWay<'a>(&'a AtomicUsize);
 
 /// A connection that was not found to be broken yet.
 #[derive(Clone)]
@@ -88,14 +79,13 @@ impl Lane {
         let (broken, found_broken) = watch::channel(0);
         let waiting = Arc::clone(&shared.waiting);
         drop(tasks.spawn(keep(shared.clone(), who, live, found_broken)));
-        Self { current, broken, waiting, calls: AtomicUsize::new(0) }
+        Self { current, broken, waiting, load: Load::default() }
     }
 
     /// Whether a call would be answered at once, as far as can be seen.
     pub(super) fn is_free(&self) -> bool {
-        let calls = self.calls.load(Ordering::Relaxed);
-        let answers = |live: &Live| calls == 0 || live.heard.borrow().elapsed() < HESITATION;
-        calls < MANY_CALLS && self.current.borrow().as_ref().is_some_and(answers)
+        let bears_more = |live: &Live| self.load.bears_more(|| *live.heard.borrow());
+        self.current.borrow().as_ref().is_some_and(bears_more)
     }
 
     /// Returns once there is a connection, or after `patience`.
@@ -111,7 +101,7 @@ impl Lane {
         patience: Duration,
     ) -> Result<T, StoreError> {
         let deadline = Instant::now() + patience;
-        let _under_way = UnderWay::begin(&self.calls);
+        let _under_way = self.load.begin();
         let mut live = self.live(0, deadline).await?;
         let mut answered = self.ask(&mut live, call, deadline).await;
         if answered.is_err() && self.is_broken(&live) && Instant::now() < deadline {
@@ -141,6 +131,9 @@ impl Lane {
                 Ok(value)
             }
             Ok(Err(error)) => {
+                if error.code().is_some() {
+                    live.heard.send_replace(Instant::now());
+                }
                 self.failed(live, &error);
                 Err(judged(error))
             }
@@ -183,6 +176,7 @@ impl Lane {
 
     /// To be told when an answer did not come in time.
     fn unanswered(&self, live: &Live) {
+        self.load.left_unanswered();
         if live.heard.borrow().elapsed() >= SILENCE {
             self.give_up(live);
         }
@@ -198,19 +192,6 @@ impl Lane {
             *broken = live.generation.max(*broken);
             newly
         });
-    }
-}
-
-impl<'a> UnderWay<'a> {
-    fn begin(calls: &'a AtomicUsize) -> Self {
-        calls.fetch_add(1, Ordering::Relaxed);
-        Self(calls)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
