@@ -1,5 +1,6 @@
 //! What an operator may choose about admission.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::idempotency::OnUnknown;
@@ -36,7 +37,7 @@ pub struct Rules {
     /// What a duplicate of a request with unknown outcome gets.
     pub on_unknown: OnUnknown,
     /// Statuses of the upstream that say that nothing was done: the key is free again.
-    pub release_status: Vec<u16>,
+    pub release_status: Arc<[u16]>,
 }
 
 /// What a duplicate of a request in flight gets.

@@ -29,7 +29,7 @@ pub struct Permit {
     inner: Arc<Inner>,
     /// What is written when it ends: unknown, unless it is settled.
     record: Record,
-    release_status: Vec<u16>,
+    release_status: Arc<[u16]>,
     /// When the lease ends; `None` once it is lost.
     lease_until: Mutex<Option<Instant>>,
     /// Once its lease could not be renewed.

@@ -43,7 +43,7 @@ pub enum FieldName<'a> {
 }
 
 /// Fields that most answers carry. Kept answers name them by index: append only.
-pub const USUAL_NAMES: [&str; 32] = [
+pub static USUAL_NAMES: [&str; 32] = [
     "content-type",
     "date",
     "server",
@@ -195,7 +195,7 @@ fn write_fields<'a>(
     out: &mut Vec<u8>,
 ) -> Result<(), AnswerError> {
     for (name, value) in fields {
-        match (0u8..).zip(USUAL_NAMES).find(|(_, known)| *known == name) {
+        match (0u8..).zip(&USUAL_NAMES).find(|(_, known)| **known == name) {
             Some((index, _)) => out.push(index),
             None => {
                 out.push(LITERAL);

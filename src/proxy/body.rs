@@ -29,8 +29,8 @@ pub struct WholeBody {
 pub enum RequestBody {
     /// Read whole before anything was claimed.
     Whole(WholeBody),
-    /// Passed on as it comes.
-    Stream(Upload),
+    /// Passed on as it comes. Boxed: a body passes many hands.
+    Stream(Box<Upload>),
     /// Passed on as it comes, and hashed.
     Hashed(Box<HashedUpload>),
 }
@@ -41,9 +41,9 @@ pub enum ReplyBody {
     /// A problem, a replay, or an answer that was recorded before it is sent.
     Whole(WholeBody),
     /// A guarded answer that is being recorded while it is sent.
-    Relay(RelayBody),
-    /// Passed on as it comes.
-    Stream(PassedBody),
+    Relay(Box<RelayBody>),
+    /// Passed on as it comes. Boxed: a body passes many hands.
+    Stream(Box<PassedBody>),
 }
 
 /// Why a body ends early. The connection it was to be written to breaks.

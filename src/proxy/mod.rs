@@ -189,7 +189,7 @@ impl Proxy {
         let mut finish = Finish::new(&head.headers, request_id);
         let served = self.serve(request, &client, protocol, &mut account, &mut finish).await;
         let mut response = served.unwrap_or_else(|problem| {
-            let Reply { response, outcome } = self.replies.problem(&problem);
+            let Reply { response, outcome } = *self.replies.problem(&problem);
             account.unrouted(&self.unrouted);
             account.end(response.status(), outcome);
             account.answers(&response);
@@ -262,7 +262,8 @@ impl Proxy {
             let work = Work { site, request: Box::new(Whole { keyed, body: held }), client, places };
             Detachable::new(self.clone().guarded(work, slot), reply, &self.background)
         };
-        work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
+        let replied = work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned });
+        replied.map(|reply| reply.response)
     }
 
     /// What guarded work on a request of `client` takes up.
@@ -280,7 +281,7 @@ impl Proxy {
                 work.site.metrics.admitted(&admission);
                 self.admitted(admission, &presented, policy)
             }
-            Err(problem) => Err(Box::new(self.replies.problem(&problem))),
+            Err(problem) => Err(self.replies.problem(&problem)),
         };
         let permit = match admitted {
             Ok(permit) => permit,
@@ -288,7 +289,7 @@ impl Proxy {
                 slot.account().observed(refusal.outcome);
                 None
             }
-            Err(refusal) => return slot.reply(*refusal),
+            Err(refusal) => return slot.reply(refusal),
         };
         // Boxed, so that refusals and replays need not carry it along.
         Box::pin(self.run(work, permit, slot)).await;
@@ -317,12 +318,10 @@ impl Proxy {
         presented: &Presented,
         policy: &GuardPolicy,
     ) -> Result<Option<Permit>, Box<Reply>> {
-        let refuse = |problem| Err(Box::new(self.replies.problem(&problem)));
+        let refuse = |problem| Err(self.replies.problem(&problem));
         match admission {
             Ok(Admission::Granted(permit)) => Ok(Some(permit)),
-            Ok(Admission::Standing { verdict, waited }) => {
-                Err(Box::new(self.verdict(verdict, waited, policy)))
-            }
+            Ok(Admission::Standing { verdict, waited }) => Err(self.verdict(verdict, waited, policy)),
             Ok(Admission::Released(reason)) => refuse(Problem::Released { reason }),
             Err(StoreError::Full { .. } | StoreError::OutOfMemory) => refuse(Problem::StoreFull),
             Err(StoreError::CallerFull { max_entries }) => refuse(Problem::TooManyKeys { max_entries }),
@@ -370,7 +369,7 @@ impl Proxy {
         Ok(guarded)
     }
 
-    fn verdict(&self, verdict: Verdict, waited: bool, policy: &GuardPolicy) -> Reply {
+    fn verdict(&self, verdict: Verdict, waited: bool, policy: &GuardPolicy) -> Box<Reply> {
         let problem = match verdict {
             Verdict::Replay { answer, expires_at } => {
                 return self.replies.replay(answer, expires_at, waited, policy);

@@ -89,7 +89,7 @@ impl Proxy {
         account.sends(&mut parts.headers);
         let protected = self.names.protected().clone();
         let (upload, mut uploaded) = Upload::new(body, protected);
-        let request = rewrite::outbound(parts, RequestBody::Stream(upload), &site.route);
+        let request = rewrite::outbound(parts, RequestBody::Stream(Box::new(upload)), &site.route);
         let reuse = Reuse { max_idle: params.idle_timeout, trusted_idle: TRUSTED_IDLE };
         let begun = Instant::now();
         let tally = account.tally();
@@ -131,7 +131,7 @@ impl Proxy {
         }
         let (connection, account) = (client.connection.clone(), account.take());
         let passed = |body| PassedBody { body, connection, silence: None, account };
-        let mut response = response.map(|body| ReplyBody::Stream(passed(body)));
+        let mut response = response.map(|body| ReplyBody::Stream(Box::new(passed(body))));
         let keep_length = is_head || reply::is_bodyless_with_length(response.status());
         headers::to_client(response.headers_mut(), keep_length, self.names.protected());
         let version = response.version();

@@ -164,7 +164,7 @@ impl Recording {
         reply::expires(&mut self.headers, expires_at, policy);
         let data = self.held.until_dropped(self.recorded.freeze());
         let response = reply::whole(self.status, self.headers, data, self.trailers);
-        slot.reply(Reply { response, outcome });
+        slot.reply(Box::new(Reply { response, outcome }));
     }
 
     /// Streams an answer that was not kept to its end, for as long as this client reads.
@@ -226,7 +226,7 @@ impl Recording {
         let window_bytes = self.max_bytes.saturating_add(RELAY_WINDOW_BYTES);
         let (connection, tally) = (self.client.connection.clone(), slot.account().tally());
         let (sender, body) = relay(window_bytes, length, connection, buffered_bytes.clone(), tally);
-        let mut response = Response::new(ReplyBody::Relay(body));
+        let mut response = Response::new(ReplyBody::Relay(Box::new(body)));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
         headers::via(response.headers_mut(), Version::HTTP_11);

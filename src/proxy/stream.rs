@@ -83,7 +83,7 @@ impl Proxy {
                     slot.account().observed(refusal.outcome);
                     None
                 }
-                Err(refusal) => return slot.reply(*refusal),
+                Err(refusal) => return slot.reply(refusal),
             },
         };
         let uploading =

@@ -11,6 +11,7 @@
 
 mod answers;
 mod callers;
+mod chunks;
 mod clock;
 mod fill_level;
 mod record;

@@ -166,7 +166,7 @@ impl Plan {
             attempt_timeout: self.ttl,
             on_in_flight: client.on_in_flight,
             on_unknown: self.on_unknown,
-            release_status: RELEASE_STATUS.to_vec(),
+            release_status: RELEASE_STATUS.into(),
         }
     }
 

@@ -277,7 +277,7 @@ pub(super) fn rejecting() -> Rules {
         attempt_timeout: TTL,
         on_in_flight: OnInFlight::Reject,
         on_unknown: OnUnknown::Reject,
-        release_status: vec![425, 429],
+        release_status: [425, 429].into(),
     }
 }
 

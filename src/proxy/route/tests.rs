@@ -26,7 +26,7 @@ fn guard() -> GuardPolicy {
             attempt_timeout: Duration::from_secs(1),
             on_in_flight: OnInFlight::Reject,
             on_unknown: OnUnknown::Reject,
-            release_status: Vec::new(),
+            release_status: [].into(),
         },
         on_store_error: OnStoreError::Reject,
         max_request_body_bytes: 0,

@@ -1,22 +1,23 @@
 //! Records by id, without holes.
 //!
-//! Owns the layout: the records lie side by side in one vector, and a hash table of 4-byte positions finds them. Growing
-//! so many small records in the hash table itself would leave up to half of their memory unused.
+//! The records lie side by side, and a hash table of 4-byte positions finds them. Growing so many small records in the hash
+//! table itself would leave up to half of their memory unused.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use crate::idempotency::RequestId;
 
+use super::chunks::Chunks;
 use super::record::Record;
 
-/// A table grows by this part of itself: the slack that the default of doubling leaves counts for millions of records.
-const GROWTH_PART: usize = 8;
+/// A table of positions that is filled to less than this part gives memory back. It doubles when it grows.
+const SPARSE_PART: usize = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
     positions: HashTable<u32>,
-    records: Vec<Record>,
+    records: Chunks,
 }
 
 impl Table {
@@ -41,9 +42,6 @@ impl Table {
             Entry::Vacant(free) => {
                 // 2^32 records of one shard would take 400 GB.
                 free.insert(records.len() as u32);
-                if records.len() == records.capacity() {
-                    records.reserve_exact(records.len() / GROWTH_PART + 8);
-                }
                 records.push(record);
                 None
             }
@@ -63,8 +61,7 @@ impl Table {
                 self.take(position).map(&mut taken);
             }
         }
-        if self.records.len() < self.records.capacity() / 2 {
-            self.records.shrink_to(self.records.len() + self.records.len() / GROWTH_PART);
+        if self.records.len() < self.positions.capacity() / SPARSE_PART {
             let records = &self.records;
             self.positions
                 .shrink_to_fit(|at| records.get(*at as usize).map_or(0, |standing| hash(&standing.id)));
@@ -94,7 +91,7 @@ impl Table {
         {
             *at = position as u32;
         }
-        Some(records.swap_remove(position))
+        records.swap_remove(position)
     }
 }
 
