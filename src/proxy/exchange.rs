@@ -65,7 +65,7 @@ impl Proxy {
         &self,
         site: &Site,
         policy: &GuardPolicy,
-        mut sending: Pin<&mut impl Future<Output = Result<Response<UpstreamBody>, SendError>>>,
+        mut sending: Pin<&mut impl Future<Output = Result<Box<Response<UpstreamBody>>, SendError>>>,
         permit: Option<&Permit>,
         client: &Arc<Client>,
         slot: &mut Slot,
@@ -92,7 +92,7 @@ impl Proxy {
             Some(Err(SendError::Lost(cause))) => (Attempt::Unknown(cause), None),
             Some(Ok(response)) => {
                 let mut recording =
-                    Box::new(Recording::begin(response, policy, self.names.protected(), client.clone()));
+                    Box::new(Recording::begin(*response, policy, self.names.protected(), client.clone()));
                 let recorded =
                     hold(permit, deadline, pin!(recording.record(slot, policy, &self.buffered_bytes))).await;
                 (recorded.unwrap_or_else(|| recording.not_kept()), Some(recording))
@@ -140,12 +140,12 @@ impl Proxy {
 }
 
 /// The status of the answer, if there is one.
-pub(super) fn answered_with<B, E>(sent: Option<&Result<Response<B>, E>>) -> Option<StatusCode> {
-    sent.and_then(|sent| sent.as_ref().ok()).map(Response::status)
+pub(super) fn answered_with<B, E>(sent: Option<&Result<Box<Response<B>>, E>>) -> Option<StatusCode> {
+    sent.and_then(|sent| sent.as_ref().ok()).map(|response| response.status())
 }
 
 /// Why there is no answer, if there is none.
-pub(super) fn unanswered<B>(sent: Option<&Result<Response<B>, SendError>>) -> Option<&'static str> {
+pub(super) fn unanswered<T>(sent: Option<&Result<T, SendError>>) -> Option<&'static str> {
     match sent {
         None => Some(UnknownCause::AttemptTimeout.as_str()),
         Some(Err(SendError::NotSent(cause))) => Some(cause.as_str()),

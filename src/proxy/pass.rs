@@ -124,7 +124,7 @@ impl Proxy {
         account.end(response.status(), RequestOutcome::Passed);
         if let Some(switch) = switch.filter(|_| reply::is_switch(response.status())) {
             let max_idle = params.tunnel_idle_timeout;
-            return tunnel::join(switch, response, self.names.protected(), client.clone(), max_idle);
+            return tunnel::join(switch, *response, self.names.protected(), client.clone(), max_idle);
         }
         if response.body().is_end_stream() {
             account.close();

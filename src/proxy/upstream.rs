@@ -153,7 +153,7 @@ impl Upstream {
         reuse: Reuse,
         may_send: impl Fn() -> bool,
         tally: &Tally,
-    ) -> Result<Response<UpstreamBody>, SendError> {
+    ) -> Result<Box<Response<UpstreamBody>>, SendError> {
         let may_switch = self.params.protocol != Protocol::Http2 && request.headers().contains_key(UPGRADE);
         let terms = Terms { reuse, may_switch };
         let first = self.balance.first(&self.endpoints);
@@ -207,7 +207,7 @@ impl Upstream {
         mut request: Box<Request<RequestBody>>,
         terms: Terms,
         (may_send, tally): (&impl Fn() -> bool, &Tally),
-    ) -> Result<Response<UpstreamBody>, Failed> {
+    ) -> Result<Box<Response<UpstreamBody>>, Failed> {
         let in_flight = InFlight::begin(endpoint, self.endpoints.len() > 1);
         let endpoint = &in_flight.endpoint;
         let own_target =
@@ -265,7 +265,7 @@ impl Upstream {
         connection: Connection,
         in_flight: InFlight,
         may_switch: bool,
-    ) -> Result<Response<UpstreamBody>, Failed> {
+    ) -> Result<Box<Response<UpstreamBody>>, Failed> {
         self.balance.worked(&in_flight.endpoint);
         let is_sound = is_framed_once(response.headers())
             && (may_switch || !is_switch(response.status()))
@@ -278,7 +278,8 @@ impl Upstream {
         });
         let returning = Returning { connection, in_flight, keep };
         let max_silence = self.params.stream_idle_timeout;
-        Ok(response.map(|incoming| UpstreamBody::new(incoming, returning, max_silence)))
+        // Boxed, as the request is.
+        Ok(Box::new(response.map(|incoming| UpstreamBody::new(incoming, returning, max_silence))))
     }
 }
 
