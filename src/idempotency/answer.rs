@@ -42,7 +42,7 @@ pub enum FieldName<'a> {
     Literal(&'a str),
 }
 
-/// Fields that most answers carry. Kept answers name them by index: append only.
+/// Fields that most answers carry. Kept answers name them by index: append only. A constant would be copied at each use.
 pub static USUAL_NAMES: [&str; 32] = [
     "content-type",
     "date",

@@ -24,25 +24,25 @@ pub struct WholeBody {
     trailers: Option<Box<HeaderMap>>,
 }
 
-/// What is sent to an upstream.
+/// What is sent to an upstream. What is large is boxed: a body passes many hands.
 #[derive(Debug)]
 pub enum RequestBody {
     /// Read whole before anything was claimed.
     Whole(WholeBody),
-    /// Passed on as it comes. Boxed: a body passes many hands.
+    /// Passed on as it comes.
     Stream(Box<Upload>),
     /// Passed on as it comes, and hashed.
     Hashed(Box<HashedUpload>),
 }
 
-/// What is sent to a client.
+/// What is sent to a client. What is large is boxed: a body passes many hands.
 #[derive(Debug)]
 pub enum ReplyBody {
     /// A problem, a replay, or an answer that was recorded before it is sent.
     Whole(WholeBody),
     /// A guarded answer that is being recorded while it is sent.
     Relay(Box<RelayBody>),
-    /// Passed on as it comes. Boxed: a body passes many hands.
+    /// Passed on as it comes.
     Stream(Box<PassedBody>),
 }
 

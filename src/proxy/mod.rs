@@ -189,11 +189,11 @@ impl Proxy {
         let mut finish = Finish::new(&head.headers, request_id);
         let served = self.serve(request, &client, protocol, &mut account, &mut finish).await;
         let mut response = served.unwrap_or_else(|problem| {
-            let Reply { response, outcome } = *self.replies.problem(&problem);
+            let Reply { response, outcome } = self.replies.problem(&problem);
             account.unrouted(&self.unrouted);
             account.end(response.status(), outcome);
             account.answers(&response);
-            response
+            *response
         });
         finish.apply(&mut response);
         response
@@ -262,8 +262,8 @@ impl Proxy {
             let work = Work { site, request: Box::new(Whole { keyed, body: held }), client, places };
             Detachable::new(self.clone().guarded(work, slot), reply, &self.background)
         };
-        let replied = work.await.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned });
-        replied.map(|reply| reply.response)
+        let replied = work.await.map(|response| *response);
+        replied.map_err(|_| Problem::OutcomeUnknown { cause: UnknownCause::Abandoned })
     }
 
     /// What guarded work on a request of `client` takes up.
@@ -317,7 +317,7 @@ impl Proxy {
         admission: Result<Admission, StoreError>,
         presented: &Presented,
         policy: &GuardPolicy,
-    ) -> Result<Option<Permit>, Box<Reply>> {
+    ) -> Result<Option<Permit>, Reply> {
         let refuse = |problem| Err(self.replies.problem(&problem));
         match admission {
             Ok(Admission::Granted(permit)) => Ok(Some(permit)),
@@ -369,7 +369,7 @@ impl Proxy {
         Ok(guarded)
     }
 
-    fn verdict(&self, verdict: Verdict, waited: bool, policy: &GuardPolicy) -> Box<Reply> {
+    fn verdict(&self, verdict: Verdict, waited: bool, policy: &GuardPolicy) -> Reply {
         let problem = match verdict {
             Verdict::Replay { answer, expires_at } => {
                 return self.replies.replay(answer, expires_at, waited, policy);

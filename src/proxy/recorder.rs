@@ -164,7 +164,7 @@ impl Recording {
         reply::expires(&mut self.headers, expires_at, policy);
         let data = self.held.until_dropped(self.recorded.freeze());
         let response = reply::whole(self.status, self.headers, data, self.trailers);
-        slot.reply(Box::new(Reply { response, outcome }));
+        slot.reply(Reply { response: Box::new(response), outcome });
     }
 
     /// Streams an answer that was not kept to its end, for as long as this client reads.

@@ -31,11 +31,11 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// What `Retry-After` says where nothing was sent.
 const NOTHING_SENT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// An answer and how the request ended. Boxed where it passes many hands.
+/// An answer and how the request ended.
 #[derive(Debug)]
 pub struct Reply {
-    /// The answer.
-    pub response: Response<ReplyBody>,
+    /// The answer. Boxed, as it passes many hands.
+    pub response: Box<Response<ReplyBody>>,
     /// How the request ended.
     pub outcome: RequestOutcome,
 }
@@ -82,8 +82,8 @@ impl Replies {
 
     /// The answer to a request with this problem.
     #[must_use]
-    pub fn problem(&self, problem: &Problem) -> Box<Reply> {
-        Box::new(Reply { response: self.document(problem), outcome: problem.outcome() })
+    pub fn problem(&self, problem: &Problem) -> Reply {
+        Reply { response: Box::new(self.document(problem)), outcome: problem.outcome() }
     }
 
     /// The answer of then, marked as a replay.
@@ -94,7 +94,7 @@ impl Replies {
         expires_at: Option<SystemTime>,
         waited: bool,
         policy: &GuardPolicy,
-    ) -> Box<Reply> {
+    ) -> Reply {
         let outcome = if waited { RequestOutcome::Waited } else { RequestOutcome::Replayed };
         let bytes = held::shared(answer.clone(), &self.buffered_bytes);
         let mut headers = HeaderMap::with_capacity(answer.fields().size_hint().0 + 12);
@@ -106,7 +106,7 @@ impl Replies {
         append(&mut trailers, answer.trailers(), &bytes);
         let status = StatusCode::from_u16(answer.status()).unwrap_or(StatusCode::BAD_GATEWAY);
         let response = whole(status, headers, bytes.slice(answer.body_range()), trailers);
-        Box::new(Reply { response, outcome })
+        Reply { response: Box::new(response), outcome }
     }
 
     fn document(&self, problem: &Problem) -> Response<ReplyBody> {

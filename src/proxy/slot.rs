@@ -15,7 +15,7 @@ use super::reply::Reply;
 /// The way back to one client.
 #[derive(Debug)]
 pub struct Slot {
-    client: Option<oneshot::Sender<Box<Reply>>>,
+    client: Option<oneshot::Sender<Box<Response<ReplyBody>>>>,
     /// The request's method, as a label has it.
     method: &'static str,
     /// When the request began to be sent, if its answer is asked for only later.
@@ -26,7 +26,7 @@ pub struct Slot {
 impl Slot {
     /// A slot, and where its reply arrives.
     #[must_use]
-    pub fn new(mut account: Account) -> (Self, oneshot::Receiver<Box<Reply>>) {
+    pub fn new(mut account: Account) -> (Self, oneshot::Receiver<Box<Response<ReplyBody>>>) {
         // What is cut off without a reply, by a panic or the end of the process, may have run.
         account.outcome(RequestOutcome::Unknown);
         let (client, receiver) = oneshot::channel();
@@ -63,11 +63,11 @@ impl Slot {
 
     /// Gives the reply and closes the account. After a reply was given, or began to stream, a second one only tells the
     /// account how the request ended.
-    pub fn reply(&mut self, reply: Box<Reply>) {
+    pub fn reply(&mut self, reply: Reply) {
         if self.client.is_some() {
             self.end(reply.response.status(), reply.outcome);
             self.account.answers(&reply.response);
-            self.send(reply);
+            self.send(reply.response);
         } else {
             self.account.outcome(reply.outcome);
         }
@@ -76,17 +76,16 @@ impl Slot {
 
     /// Gives a reply whose body is still to come. The account is closed at its end.
     pub fn stream(&mut self, response: Response<ReplyBody>) {
-        let outcome = RequestOutcome::Executed;
-        self.end(response.status(), outcome);
-        self.send(Box::new(Reply { response, outcome }));
+        self.end(response.status(), RequestOutcome::Executed);
+        self.send(Box::new(response));
     }
 
     fn end(&mut self, status: StatusCode, outcome: RequestOutcome) {
         self.account.end(status, outcome);
     }
 
-    fn send(&mut self, reply: Box<Reply>) {
-        if self.client.take().is_none_or(|client| client.send(reply).is_err()) {
+    fn send(&mut self, response: Box<Response<ReplyBody>>) {
+        if self.client.take().is_none_or(|client| client.send(response).is_err()) {
             self.account.client_gone();
         }
     }

@@ -1,9 +1,11 @@
 //! Records side by side, in chunks that never move.
 //!
-//! Owns the layout of a list that only its end grows and shrinks. One allocation for all would be copied whenever it grows, and
-//! a shard's requests would wait for that behind its lock, the longer the more records it has.
+//! Owns the layout of a list that grows and shrinks at its end alone. One allocation for all would be copied whenever it grows,
+//! and a shard's requests would wait for that behind its lock, the longer the more records it has. (The table of positions
+//! does grow so, but for a twentieth of the bytes.)
 //!
-//! Every chunk but the last is full, and the last is not empty.
+//! Every chunk but the last is full, and the last is not empty: what is not needed is given back at once, but for the list of
+//! chunks, three words for each.
 
 use super::record::Record;
 
@@ -60,5 +62,45 @@ impl Chunks {
             self.0.pop();
         }
         record
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::idempotency::{Claim, Owner, RequestId};
+
+    fn record(number: usize) -> Record {
+        let claim = Claim {
+            owner: Owner::new(number as u128),
+            caller: None,
+            fingerprint: None,
+            lease: Duration::ZERO,
+            ttl: Duration::ZERO,
+            share: None,
+            replaces: None,
+        };
+        Record::new(&RequestId::from_bytes([0; 32]), &claim, 0, 0, 0)
+    }
+
+    #[test]
+    fn chunks_are_full_but_for_the_last_and_go_when_they_are_empty() {
+        let mut chunks = Chunks::default();
+        let is_tight = |chunks: &Chunks, count: usize| {
+            assert_eq!(chunks.len(), count);
+            assert_eq!(chunks.0.len(), count.div_ceil(CHUNK_RECORDS), "{count} records");
+            assert!(chunks.0.iter().all(|chunk| chunk.capacity() == CHUNK_RECORDS), "{count} records");
+        };
+        for number in 0..3 * CHUNK_RECORDS {
+            is_tight(&chunks, number);
+            chunks.push(record(number));
+        }
+        for count in (0..3 * CHUNK_RECORDS).rev() {
+            assert!(chunks.swap_remove(count + 1).is_none(), "no record has this position");
+            assert!(chunks.swap_remove(count / 2).is_some());
+            is_tight(&chunks, count);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Records by id, without holes.
 //!
-//! The records lie side by side, and a hash table of 4-byte positions finds them. Growing so many small records in the hash
-//! table itself would leave up to half of their memory unused.
+//! Owns the positions: every record is found by exactly one. The records lie side by side, and a hash table of 4-byte
+//! positions finds them. Growing so many small records in the hash table itself would leave up to half of their memory unused.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -152,6 +152,12 @@ mod tests {
         #[test]
         fn a_table_holds_what_a_map_holds(steps in prop::collection::vec(step(), 0..400)) {
             let (mut table, mut map) = (Table::default(), BTreeMap::new());
+            // More than two chunks, so that gaps are filled from one to another.
+            for number in 0..=u8::MAX {
+                let at = u64::from(number) * 4;
+                table.put(record(number, at));
+                map.insert(number, at);
+            }
             for step in steps {
                 match step {
                     Step::Put(number, at) => {
