@@ -10,7 +10,7 @@ use oncegate::store::Trouble;
 
 use crate::harness::{
     Certificates, Config, DeadEndpoint, FaultyStore, Metrics, Operation, Proxy, Reply, Request, Upstream,
-    eventually,
+    eventually, tools,
 };
 
 fn requests(route: &str, outcome: &str) -> String {
@@ -203,6 +203,7 @@ async fn a_connection_that_its_upstream_closes_is_let_go() {
 
 #[tokio::test]
 async fn the_page_passes_promtool_without_a_word() {
+    tools();
     let (authority, proxy) = everything().await;
     let page = proxy.metrics().await;
     assert_eq!(said_by_promtool(&page), "");
