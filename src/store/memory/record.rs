@@ -151,6 +151,24 @@ impl Record {
 }
 
 #[cfg(test)]
+impl Record {
+    /// One in flight that expires at `at`.
+    pub(super) fn expiring(id: &RequestId, at: Millis) -> Self {
+        use std::time::Duration;
+        let claim = Claim {
+            owner: Owner::new(at.into()),
+            caller: None,
+            fingerprint: None,
+            lease: Duration::ZERO,
+            ttl: Duration::ZERO,
+            share: None,
+            replaces: None,
+        };
+        Self::new(id, &claim, 0, at, 0)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -105,12 +105,10 @@ fn hash(id: &RequestId) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::idempotency::{Claim, Owner};
 
     /// Few ids, which share their hash with a neighbour.
     fn id(number: u8) -> RequestId {
@@ -119,18 +117,8 @@ mod tests {
         RequestId::from_bytes(bytes)
     }
 
-    /// A record that expires at `at`.
     fn record(number: u8, at: u64) -> Record {
-        let claim = Claim {
-            owner: Owner::new(at.into()),
-            caller: None,
-            fingerprint: None,
-            lease: Duration::ZERO,
-            ttl: Duration::ZERO,
-            share: None,
-            replaces: None,
-        };
-        Record::new(&id(number), &claim, 0, at, 0)
+        Record::expiring(&id(number), at)
     }
 
     #[derive(Clone, Debug)]
